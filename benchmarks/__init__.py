@@ -1,0 +1,1 @@
+"""What speed is measured with. Each module runs alone: `python -m benchmarks.<name>`."""

@@ -1,0 +1,3 @@
+"""Loads the fixtures of the rig; nothing else."""
+
+pytest_plugins = ["rig.fixtures.plugin"]

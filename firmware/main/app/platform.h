@@ -1,0 +1,53 @@
+/* What the application needs of the chip it runs on.
+ *
+ * Two implementations: main/platform_esp32c3 (ESP-IDF) and host (the virtual bench). Nothing in main/app may include
+ * an ESP-IDF header; sdkconfig.h holds plain numbers and exists in both builds. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* esp_reset_reason_t's numbers; only those that the application tells apart. */
+enum {
+    PLATFORM_RESET_POWER_ON = 1,
+    PLATFORM_RESET_SOFTWARE = 3,
+    PLATFORM_RESET_PANIC = 4,
+    PLATFORM_RESET_DEEP_SLEEP = 8,
+    PLATFORM_RESET_BROWNOUT = 9,
+};
+
+typedef struct {
+    char address[16];        /* IPv4, dotted, as DHCP gave it */
+    char listen_address[16]; /* the address that a server binds to */
+} platform_network_t;
+
+/* Microseconds since the application started. */
+uint64_t platform_time_us(void);
+
+/* Drive the trigger line; returns the instant of the edge as platform_time_us() counts. */
+uint64_t platform_trigger(bool high);
+
+/* One console line in ESP-IDF's log format. level is 'E', 'W' or 'I'. */
+void platform_log(char level, const char *tag, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+int platform_reset_reason(void);
+size_t platform_free_heap(void);
+
+/* Memory that outlives deep sleep and nothing else: zero after every other reset. At most 64 bytes. */
+void *platform_retained(void);
+
+/* Read a value of non-volatile storage. False if there is none, if it has another type, or if it does not fit.
+ * A string is NUL terminated within size; a blob's length goes to *length. */
+bool platform_nvs_string(const char *name_space, const char *key, char *value, size_t size);
+bool platform_nvs_blob(const char *name_space, const char *key, uint8_t *value, size_t size, size_t *length);
+
+/* Join the wireless network; returns when there is an address, however long that takes. */
+void platform_network_start(const char *ssid, const char *passphrase, platform_network_t *network);
+void platform_network_stop(void);
+
+/* Trigger line held, then deep sleep; the next thing to run is the bootloader. */
+void platform_deep_sleep(uint32_t duration_ms) __attribute__((noreturn));
+
+/* Stay up and do nothing more. */
+void platform_halt(void) __attribute__((noreturn));

@@ -1,0 +1,148 @@
+#include "server.h"
+
+#include <arpa/inet.h>
+#include <coap3/coap.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "handshakes.h"
+#include "platform.h"
+#include "resources.h"
+
+/* Each idle session holds a DTLS context: about ten exhaust the heap of an ESP32-C3. The oldest idle one goes first. */
+#define IDLE_SESSIONS_MAX 8
+#define IO_WAIT_MS 1000u
+/* libcoap 4.3.1 calls it LOG_WARNING, 4.3.5 COAP_LOG_WARN. */
+#define LIBCOAP_LOG_WARNING ((coap_log_t)4)
+
+static coap_context_t *context;
+static app_state_t *app;
+static const credentials_t *secrets;
+static coap_bin_const_t psk;
+
+static void log_of_libcoap(coap_log_t level, const char *message)
+{
+    int length = (int)strcspn(message, "\r\n");
+
+    platform_log(level < LIBCOAP_LOG_WARNING ? 'E' : 'W', "libcoap", "%.*s", length, message);
+}
+
+static const coap_bin_const_t *key_of_identity(coap_bin_const_t *identity, coap_session_t *session, void *arg)
+{
+    (void)arg;
+    if (!credentials_match_identity(secrets, identity->s, identity->length)) {
+        handshakes_refuse(session);
+        return NULL;
+    }
+    return &psk;
+}
+
+/* libcoap makes the session at the first ClientHello, before the cookie has come back: this is where the radio and the
+ * processor begin to work for a handshake. */
+static int on_event(coap_session_t *session, const coap_event_t event)
+{
+    switch (event) {
+    case COAP_EVENT_SERVER_SESSION_NEW:
+        if (coap_session_get_proto(session) == COAP_PROTO_DTLS) {
+            handshakes_begin(session);
+        }
+        break;
+    case COAP_EVENT_DTLS_CONNECTED:
+        handshakes_end(session, true);
+        break;
+    case COAP_EVENT_DTLS_ERROR:
+    case COAP_EVENT_DTLS_CLOSED:
+    case COAP_EVENT_SERVER_SESSION_DEL:
+        handshakes_end(session, false);
+        break;
+    default:
+        break;
+    }
+    return 0;
+}
+
+static void fail(const char *what)
+{
+    platform_log('E', "app", "%s failed", what);
+    abort();
+}
+
+static void set_psk(const credentials_t *credentials)
+{
+    coap_dtls_spsk_t setup;
+
+    secrets = credentials;
+    psk.s = credentials->psk;
+    psk.length = credentials->psk_length;
+    memset(&setup, 0, sizeof(setup));
+    setup.version = COAP_DTLS_SPSK_SETUP_VERSION;
+    /* No hint, and no key that would hold for any identity: the callback is the only way to a key. */
+    setup.validate_id_call_back = key_of_identity;
+    if (!coap_context_set_psk2(context, &setup)) {
+        fail("coap_context_set_psk2");
+    }
+}
+
+static void open_endpoint(const char *listen_address)
+{
+    coap_address_t address;
+
+    coap_address_init(&address);
+    address.size = sizeof(address.addr.sin);
+    address.addr.sin.sin_family = AF_INET;
+    address.addr.sin.sin_port = htons(COAPS_PORT);
+    if (inet_pton(AF_INET, listen_address, &address.addr.sin.sin_addr) != 1) {
+        fail("inet_pton");
+    }
+    if (coap_new_endpoint(context, &address, COAP_PROTO_DTLS) == NULL) {
+        fail("coap_new_endpoint for coaps");
+    }
+}
+
+void server_start(const char *listen_address, const credentials_t *credentials, app_state_t *state)
+{
+    app = state;
+    coap_startup();
+    coap_set_log_handler(log_of_libcoap);
+    coap_set_log_level(LIBCOAP_LOG_WARNING);
+    context = coap_new_context(NULL);
+    if (context == NULL) {
+        fail("coap_new_context");
+    }
+    coap_context_set_block_mode(context, COAP_BLOCK_USE_LIBCOAP | COAP_BLOCK_SINGLE_BODY);
+    coap_context_set_max_idle_sessions(context, IDLE_SESSIONS_MAX);
+    coap_register_event_handler(context, on_event);
+    set_psk(credentials);
+    resources_add(context, state);
+    open_endpoint(listen_address);
+}
+
+static uint32_t wait_ms(void)
+{
+    uint64_t now_us = platform_time_us();
+
+    if (app->sleep_ms == 0) {
+        return IO_WAIT_MS;
+    }
+    /* 0 would mean for ever to libcoap. */
+    return app->sleep_from_us > now_us ? (uint32_t)((app->sleep_from_us - now_us) / 1000) + 1 : 1;
+}
+
+static bool sleep_is_due(void)
+{
+    return app->sleep_ms != 0 && platform_time_us() >= app->sleep_from_us;
+}
+
+void server_run(void)
+{
+    while (!sleep_is_due()) {
+        if (coap_io_process(context, wait_ms()) < 0) {
+            fail("coap_io_process");
+        }
+        handshakes_check(context);
+        resources_request_sent();
+    }
+    resources_drop_observers();
+    coap_free_context(context);
+    coap_cleanup();
+}

@@ -1,0 +1,15 @@
+/* The CoAP server: coaps only, one PSK identity. */
+#pragma once
+
+#include <stdint.h>
+
+#include "app.h"
+#include "credentials.h"
+
+#define COAPS_PORT 5684
+
+/* Open the endpoint. Aborts, and so restarts the chip, if it cannot. */
+void server_start(const char *listen_address, const credentials_t *credentials, app_state_t *state);
+
+/* Serve until /power asks for sleep; then close every session with close_notify. */
+void server_run(void);

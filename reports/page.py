@@ -1,0 +1,200 @@
+"""What the report page shows, as plain values for its template: everything is computed here, nothing there."""
+
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from rig.evidence.verdicts import State
+from rig.reports import plots
+from rig.reports.fields import flatten
+from rig.reports.gauge import Gauge, gauge
+from rig.reports.model import Attempts, Measurement, Run, Waveform
+from rig.reports.packets import packets_during
+from rig.reports.verdicts import Verdict, describe, read_state, verdicts, worst_first
+from rig.reports.waveforms import trace
+
+BINS = 4000
+_POINTS = 20 * BINS
+"""Bins of all plots together, so that many captures make coarser plots and not a larger file."""
+_PACKET_ROWS = 400
+_CONSOLE_BYTES = 24_000
+_CONSOLE_LINES = 120
+_KEY_FIGURES = "ENE-"
+
+GLYPHS = {
+    State.PASS: "✓",
+    State.FAIL: "✗",
+    State.ERROR: "!",
+    State.INCONCLUSIVE: "?",
+    State.CONDITIONAL: "±",
+    State.DEVIATION: "≠",
+    State.NOT_RUN: "–",
+    State.NOT_SUPPORTED: "○",
+}
+
+
+def page(run: Run) -> dict[str, Any]:
+    """Return the values of the template."""
+    judged = verdicts(run)
+    return {
+        "run": run,
+        "subject": _subject(run),
+        "firmware": [flashed.app for flashed in run.flashed if flashed.app][-1:],
+        "counts": _counts(judged),
+        "sentence": _sentence(judged),
+        "glyphs": GLYPHS,
+        "worst_first": worst_first(),
+        "figures": _figures(run, judged),
+        "verdicts": [_verdict(run, verdict) for verdict in judged],
+        "measurements": [_measurement(run, measurement) for measurement in run.measurements],
+        "plots": [_plot(run, index, waveform) for index, waveform in enumerate(run.waveforms, 1)],
+        "attempts": [_attempts(series) for series in run.attempts],
+        "bench": [(bench.file, _parts(bench.model)) for bench in run.benches],
+        "limits": [(limits.file, _parts(limits.limits)) for limits in run.limits],
+        "host": flatten(dict(run.host)) if run.host else [],
+        "versions": [(str(name), str(version)) for name, version in run.versions.items()],
+        "marks": run.marks,
+        "consoles": _consoles(run),
+        "files": _files(run),
+    }
+
+
+def _subject(run: Run) -> str:
+    """Say what was tested in the words of a headline."""
+    boards = list(dict.fromkeys(flashed.board for flashed in run.flashed if flashed.board))
+    boards = boards or list(dict.fromkeys(mark.board for mark in run.marks if mark.board))
+    projects = [str(f.app.get("project", "")) for f in run.flashed if f.app.get("project")]
+    version = next((str(f.app["version"]) for f in reversed(run.flashed) if f.app.get("version")), "")
+    firmware = f"{projects[-1]} {version}".strip() if projects else ""
+    return " on ".join(part for part in (firmware, ", ".join(boards)) if part) or "No board was identified"
+
+
+def _counts(judged: Sequence[Verdict]) -> list[tuple[State, int]]:
+    counts = Counter(verdict.state for verdict in judged)
+    return [(state, counts[state]) for state in GLYPHS if counts[state]]
+
+
+def _sentence(judged: Sequence[Verdict]) -> str:
+    passed = sum(verdict.state is State.PASS for verdict in judged)
+    if not judged:
+        return "Nothing was judged."
+    if passed == len(judged):
+        return f"All {passed} requirements of this run pass."
+    return f"{passed} of {len(judged)} requirements pass; the others are listed below with what was observed."
+
+
+def _figures(run: Run, judged: Sequence[Verdict]) -> list[dict[str, Any]]:
+    """Return the first measurement of each energy requirement, and those that have none, as not measured."""
+    first: dict[str, Measurement] = {}
+    for measurement in run.measurements:
+        first.setdefault(measurement.requirement, measurement)
+    rows = [verdict for verdict in judged if verdict.requirement.id.startswith(_KEY_FIGURES)]
+    return [_figure(verdict, first.get(verdict.requirement.id)) for verdict in rows]
+
+
+def _figure(verdict: Verdict, measurement: Measurement | None) -> dict[str, Any]:
+    drawn: Gauge | None = gauge(measurement) if measurement else None
+    return {"verdict": verdict, "measurement": measurement, "gauge": drawn}
+
+
+def _verdict(run: Run, verdict: Verdict) -> dict[str, Any]:
+    return {
+        "requirement": verdict.requirement,
+        "state": verdict.state,
+        "judgements": verdict.judgements,
+        "evidence": _links(run, verdict.evidence),
+        "repeat": _repeat(verdict.deciding.test),
+    }
+
+
+def _repeat(test: str) -> str:
+    """Return the command that runs one test again, empty for none."""
+    name = test.rsplit("::", 1)[-1].split("[", 1)[0]
+    return f".venv/bin/rig run -k {shlex.quote(name)}" if name else ""
+
+
+def _links(run: Run, files: Iterable[str]) -> list[tuple[str, str]]:
+    """Return (text, address) for each file; the address is empty where the run folder has no such file."""
+    return [(file, _address(run, run.path(file))) for file in files]
+
+
+def _address(run: Run, path: Path | None) -> str:
+    return "" if path is None else quote(bytes(path.relative_to(run.directory.resolve())))
+
+
+def _measurement(run: Run, measurement: Measurement) -> dict[str, Any]:
+    return {
+        "row": measurement,
+        "state": read_state(measurement.state),
+        "text": describe(measurement),
+        "evidence": _links(run, measurement.evidence),
+    }
+
+
+def _plot(run: Run, index: int, waveform: Waveform) -> dict[str, Any]:
+    drawn = trace(run, waveform, min(BINS, _POINTS // len(run.waveforms)))
+    end_s = waveform.t0_s + drawn.duration_s
+    log = packets_during(run, waveform, drawn.duration_s)
+    every_phase = [phase.name for phases in run.phases.values() for phase in phases]
+    plot = plots.Plot(
+        id=f"plot-{index}",
+        waveform=waveform,
+        trace=drawn,
+        phases=run.phases.get(waveform.file, ()),
+        packets=log.packets,
+        marks=[mark for mark in run.marks if waveform.t0_s <= mark.at_s <= end_s],
+        colours=plots.palette(every_phase),
+    )
+    return {
+        "plot": plot,
+        "item": plots.item(plot),
+        "file": _links(run, [waveform.file])[0],
+        "packets": log.packets[:_PACKET_ROWS],
+        "more_packets": max(0, len(log.packets) - _PACKET_ROWS),
+        "packet_notes": log.notes,
+        "below_zero": int((drawn.current_a <= 0).sum()) if plot.logarithmic else 0,
+    }
+
+
+def _attempts(series: Attempts) -> dict[str, Any]:
+    slowest_s = max((attempt.duration_s or 0.0 for attempt in series.attempts), default=0.0)
+    return {
+        "test": series.test,
+        "rows": series.attempts,
+        "succeeded": sum(attempt.ok for attempt in series.attempts),
+        "slowest_s": slowest_s or 1.0,
+    }
+
+
+def _parts(model: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Return a nested file as (part, rows), a part being an entry of one of its lists, or one of its keys."""
+    parts: list[tuple[str, list[tuple[str, str]]]] = []
+    for key, value in model.items():
+        if isinstance(value, list) and all(isinstance(entry, dict) for entry in value):
+            parts += [(f"{key}: {entry.get('name', index)}", flatten(entry)) for index, entry in enumerate(value, 1)]
+        elif isinstance(value, dict) and value and all(isinstance(entry, dict) for entry in value.values()):
+            parts += [(f"{key}: {name}", flatten(entry)) for name, entry in value.items()]
+        else:
+            parts.append((str(key), [(path or str(key), shown) for path, shown in flatten(value)]))
+    return parts
+
+
+def _consoles(run: Run) -> list[dict[str, Any]]:
+    """Return the end of each console log in the run folder."""
+    paths = sorted(path for path in run.directory.rglob("*console*") if path.is_file())
+    return [{"file": (path.name, _address(run, path.resolve())), "tail": _tail(path)} for path in paths]
+
+
+def _tail(path: Path) -> str:
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - _CONSOLE_BYTES))
+        content = stream.read().decode("utf-8", "replace")
+    return "\n".join(content.replace("\r\n", "\n").split("\n")[-_CONSOLE_LINES:])
+
+
+def _files(run: Run) -> list[tuple[str, str]]:
+    names = ("summary.json", "measurements.csv", "junit.xml", "journal.jsonl")
+    return [(name, name) for name in names if run.path(name)]

@@ -1,0 +1,67 @@
+"""``summary.json``: the verdicts and figures of a run for other programs."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rig.reports import record
+from rig.reports.model import Measurement, Run
+from rig.reports.verdicts import Verdict, read_state, verdicts
+
+SCHEMA = 1
+FILE = "summary.json"
+
+
+def write_summary(run_dir: Path) -> Path:
+    """Write ``summary.json`` of the run in *run_dir* and return its path."""
+    path = run_dir / FILE
+    content = json.dumps(summary(record.load(run_dir)), indent=2, allow_nan=False)
+    path.write_text(content + "\n", encoding="utf-8")
+    return path
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """Return the summary: ``verdicts`` has one row a requirement, ``measurements`` one a measurement."""
+    return {
+        "schema": SCHEMA,
+        "run": _run(run),
+        "verdicts": [_verdict(verdict) for verdict in verdicts(run)],
+        "measurements": [_measurement(measurement) for measurement in run.measurements],
+    }
+
+
+def _run(run: Run) -> dict[str, Any]:
+    return {
+        "id": run.run_id,
+        "wall_time": run.wall_time,
+        "plan": run.plan,
+        "finished": run.finished,
+        "exit_code": run.exit_code,
+        "duration_s": round(run.duration_s, 6),
+    }
+
+
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    side = {"side": verdict.deciding.side} if verdict.deciding.side else {}
+    return {
+        "requirement": verdict.requirement.id,
+        "state": verdict.state.value,
+        "test": verdict.deciding.test,
+        "evidence": list(verdict.evidence),
+        **side,
+    }
+
+
+def _measurement(measurement: Measurement) -> dict[str, Any]:
+    bound = measurement.limit
+    return {
+        "name": measurement.name,
+        "value": measurement.value,
+        "unit": measurement.unit,
+        "expanded_uncertainty": measurement.expanded_uncertainty,
+        "k": measurement.k,
+        "limit": {"min": bound.min, "max": bound.max, "unit": bound.unit} if bound else None,
+        "state": read_state(measurement.state).value,
+        "requirement": measurement.requirement,
+        "test": measurement.test,
+    }

@@ -1,0 +1,159 @@
+"""A bench file opened: one board with its console, meter and router, in order, and put back in reverse order."""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+from rig.bench.config import BenchConfig, BoardConfig, MeterConfig, RouterConfig, read_psk
+from rig.board import Board, FlashReport, Mark, Provisioning
+from rig.errors import ConfigError
+from rig.formats.flasher_args import ImageSet, read_image_set
+from rig.meter import Keysight34465A, load_accuracy
+from rig.router import RelayRouter, Router
+
+FlashMode = Literal["auto", "always", "never"]
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """Who is told what happens on the bench while it is open."""
+
+    mark: Callable[[str, Mark], None]
+    """Called with the board's name for each mark on its console."""
+    instrument_errors: Callable[[str, Sequence[str]], None]
+    """Called with the meter's name for each group of errors taken from an instrument's queue."""
+    progress: Callable[[str], None]
+    """Called with a line of text while something long runs."""
+
+
+class Bench:
+    """One board of a bench and what is wired to it, opened.
+
+    A context manager. ``board``, ``meter`` and ``router`` are None where the bench file has none.
+    """
+
+    def __init__(self, config: BenchConfig, path: Path, *, log_path: Path, listeners: Listeners) -> None:
+        self.config = config
+        self.path = path
+        self.board_config = config.boards[0]
+        self.board: Board | None = None
+        self.meter: Keysight34465A | None = None
+        self.router: Router | None = None
+        self._log_path = log_path
+        self._listeners = listeners
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            # The board first: its lock is what says that this bench is ours to touch.
+            self.board = self._open_board(stack)
+            self.meter = self._open_meter(stack)
+            self.router = self._open_router(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    @property
+    def psk(self) -> bytes:
+        """The board's pre-shared key, read from where the bench file says it is."""
+        return read_psk(self.board_config, self.path)
+
+    def flash(self, mode: FlashMode) -> FlashReport | None:
+        """Flash and provision the board, and start it; None where nothing is flashed.
+
+        Nothing is flashed where the bench file names no console or no firmware, or *mode* is ``never``.
+        """
+        if self.board is None:
+            return None
+        if self.board_config.firmware is None or mode == "never":
+            self.board.hard_reset()
+            return None
+        images = self.images()
+        return self.board.flash(
+            images, provisioning_of(self.board_config, self.path), mode, on_progress=self._listeners.progress
+        )
+
+    def images(self) -> ImageSet:
+        """Return the images that the bench file names for the board."""
+        assert self.board_config.firmware is not None
+        return read_image_set(self.path.parent / self.board_config.firmware)
+
+    def reset(self) -> None:
+        """Reset the board."""
+        assert self.board is not None
+        self.board.hard_reset()
+
+    def address(self, *, timeout_s: float = 20.0) -> tuple[str, int]:
+        """Return the board's network address and coaps port: the bench file's, else what the console tells.
+
+        Raises DeviceError when the board does not come up.
+        """
+        port = self.board_config.coaps_port
+        if self.board is not None:
+            told = self.board.wait_network(timeout_s)
+            return self.board_config.address or told.host, port
+        assert self.board_config.address is not None
+        return self.board_config.address, port
+
+    def endpoint(self) -> tuple[str, int]:
+        """Return host and port by which a client reaches the board's coaps service: through the router, if any."""
+        host, port = self.address()
+        return self.router.endpoint_for(host, port) if self.router is not None else (host, port)
+
+    def _open_board(self, stack: ExitStack) -> Board | None:
+        config = self.board_config
+        if config.port is None:
+            return None
+        return stack.enter_context(
+            Board(
+                config.name,
+                config.port,
+                config.mac,
+                self._log_path,
+                on_mark=lambda mark: self._listeners.mark(config.name, mark),
+            )
+        )
+
+    def _open_meter(self, stack: ExitStack) -> Keysight34465A | None:
+        config = self.meter_config
+        if config is None:
+            return None
+        accuracy = load_accuracy(self.path.parent / config.accuracy) if config.accuracy else None
+        return stack.enter_context(
+            Keysight34465A(
+                config.resource,
+                accuracy,
+                on_errors=lambda errors: self._listeners.instrument_errors(config.name, errors),
+            )
+        )
+
+    def _open_router(self, stack: ExitStack) -> Router | None:
+        config = self.router_config
+        return stack.enter_context(RelayRouter(control=config.control)) if config is not None else None
+
+    @property
+    def meter_config(self) -> MeterConfig | None:
+        """The meter that the board is wired to."""
+        return next((one for one in self.config.meters if one.name == self.board_config.meter), None)
+
+    @property
+    def router_config(self) -> RouterConfig | None:
+        """The router that the board is behind."""
+        return next((one for one in self.config.routers if one.name == self.board_config.router), None)
+
+
+def provisioning_of(board: BoardConfig, path: Path) -> Provisioning:
+    """Return what a board of the bench file *path* is provisioned with: identity, key, network."""
+    if board.wifi is None:
+        raise ConfigError(f"{path}: board {board.name}: wifi: is missing, and the board is to be provisioned")
+    passphrase = board.wifi.passphrase.read(path.parent, f"{path}: board {board.name}: wifi.passphrase")
+    return Provisioning(
+        identity=board.identity, psk=read_psk(board, path), wifi_ssid=board.wifi.ssid, wifi_passphrase=passphrase
+    )

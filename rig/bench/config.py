@@ -1,0 +1,149 @@
+"""``bench.yaml``: what stands on the bench and what is wired to what, as a checked model.
+
+Secrets are named by file or environment variable and read only when a board is provisioned; they are never part of
+the model's text.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from rig.errors import ConfigError
+from rig.formats.checked_yaml import CheckedModel, load_checked
+
+_MAC = re.compile(r"^([0-9a-f]{2}:){5}[0-9a-f]{2}$")
+
+
+def _mac(text: str) -> str:
+    if not _MAC.match(text.lower()):
+        raise ValueError(f"{text!r} is not a MAC address such as 7c:df:a1:00:00:01")
+    return text.lower()
+
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+Mac = Annotated[str, AfterValidator(_mac)]
+
+
+class Secret(CheckedModel):
+    """Where a secret is: in a file or in an environment variable."""
+
+    file: Path | None = None
+    env: str | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.file is None) == (self.env is None):
+            raise ValueError("name exactly one of file and env")
+        return self
+
+    def read(self, directory: Path, what: str) -> str:
+        """Return the secret's text; *directory* is what a relative file is relative to."""
+        if self.env is not None:
+            value = os.environ.get(self.env)
+            if value is None:
+                raise ConfigError(f"{what}: the environment variable {self.env} is not set")
+            return value.strip()
+        assert self.file is not None
+        try:
+            return (directory / self.file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{what}: cannot read {directory / self.file}: {error}") from None
+
+
+class WifiConfig(CheckedModel):
+    """The network that the board joins."""
+
+    ssid: str = Field(min_length=1, max_length=32)
+    passphrase: Secret
+
+
+class BoardConfig(CheckedModel):
+    """One board: who it is (MAC), where its console is, and what it is flashed with."""
+
+    name: Name
+    chip: Literal["esp32c3"] = "esp32c3"
+    mac: Mac
+    port: str | None = Field(None, description="console: a device path or rfc2217://HOST:PORT")
+    address: str | None = Field(None, description="network address; without it, the console's network_up mark tells")
+    coaps_port: int = Field(5684, ge=1, le=65535)
+    firmware: Path | None = Field(None, description="an ESP-IDF build directory (with flasher_args.json)")
+    identity: str = Field(min_length=1)
+    psk: Secret = Field(description="16 bytes, written as 32 hexadecimal digits")
+    wifi: WifiConfig | None = None
+    meter: Name | None = None
+    router: Name | None = None
+    supply_voltage_v: float = Field(3.3, gt=0, le=5)
+    supply_voltage_uncertainty_v: float = Field(0.01, ge=0, description="standard uncertainty of the supply")
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if self.port is None and self.address is None:
+            raise ValueError("a board needs a port (console), an address, or both")
+        return self
+
+
+class MeterConfig(CheckedModel):
+    """One instrument that measures current."""
+
+    name: Name
+    driver: Literal["keysight-34465a"]
+    resource: str = Field(description="VISA resource, such as TCPIP::192.168.1.20::5025::SOCKET")
+    accuracy: Path | None = Field(None, description="accuracy document; without it no figure gets an uncertainty")
+
+
+class RouterConfig(CheckedModel):
+    """One router that impairs the network between client and board."""
+
+    name: Name
+    driver: Literal["relay"]
+    control: str = Field(pattern=r"^[^\s:]+:\d+$", description="HOST:PORT of the relay's control connection")
+
+
+class BenchConfig(CheckedModel):
+    """A whole bench."""
+
+    boards: tuple[BoardConfig, ...]
+    meters: tuple[MeterConfig, ...] = ()
+    routers: tuple[RouterConfig, ...] = ()
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> Self:
+        if not self.boards:
+            raise ValueError("boards: the bench has no board")
+        for kind, parts in (("boards", self.boards), ("meters", self.meters), ("routers", self.routers)):
+            names = [part.name for part in parts]
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"{kind}: names that stand twice: {', '.join(twice)}")
+        for board in self.boards:
+            _refuse_unknown(board.name, "meter", board.meter, [meter.name for meter in self.meters])
+            _refuse_unknown(board.name, "router", board.router, [router.name for router in self.routers])
+        return self
+
+
+def _refuse_unknown(board: str, key: str, name: str | None, known: list[str]) -> None:
+    if name is not None and name not in known:
+        have = ", ".join(known) or "none"
+        raise ValueError(f"board {board}: {key} {name!r} is not on this bench (there: {have})")
+
+
+def load_bench(path: Path) -> BenchConfig:
+    """Read and check *path*; raises ConfigError with one line per finding, each as ``file:line: key: reason``."""
+    return load_checked(path, BenchConfig)
+
+
+def read_psk(board: BoardConfig, path: Path) -> bytes:
+    """Read a board's pre-shared key; raises ConfigError unless it is 16 bytes as 32 hexadecimal digits."""
+    text = board.psk.read(path.parent, f"{path}: board {board.name}: psk")
+    try:
+        psk = bytes.fromhex(text)
+    except ValueError:
+        psk = b""
+    if len(psk) != 16 or 0 in psk:
+        raise ConfigError(
+            f"{path}: board {board.name}: psk: must be 32 hexadecimal digits, 16 bytes of which none is zero"
+        )
+    return psk

@@ -1,0 +1,94 @@
+"""Checks a bench part by part: each finding with what was seen and how to mend it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from rig.bench.config import BenchConfig, BoardConfig, MeterConfig, RouterConfig, load_bench, read_psk
+from rig.board import Board
+from rig.clock import now_s
+from rig.errors import RigError
+from rig.formats.flasher_args import read_image_set
+from rig.meter import Keysight34465A, load_accuracy
+from rig.router import RelayRouter
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was checked; ``detail`` is what was seen, or what is wrong and how to mend it."""
+
+    part: str
+    check: str
+    ok: bool
+    detail: str
+
+
+def examine(path: Path, log_directory: Path) -> list[Finding]:
+    """Check the bench file *path* and every part that it names; console output is logged in *log_directory*."""
+    try:
+        config = load_bench(path)
+    except RigError as error:
+        return [Finding("bench file", "is valid", False, str(error))]
+    findings = [Finding("bench file", "is valid", True, f"{path}: {_inventory(config)}")]
+    for board in config.boards:
+        findings += _board(board, path, log_directory)
+    for meter in config.meters:
+        findings += _meter(meter, path)
+    for router in config.routers:
+        findings.append(_check(router.name, "answers on its control connection", partial(_hello, router)))
+    return findings
+
+
+def _inventory(config: BenchConfig) -> str:
+    return f"{len(config.boards)} boards, {len(config.meters)} meters, {len(config.routers)} routers"
+
+
+def _check(part: str, check: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(part, check, True, look())
+    except RigError as error:
+        return Finding(part, check, False, str(error))
+
+
+def _board(board: BoardConfig, path: Path, log_directory: Path) -> list[Finding]:
+    findings = [_check(board.name, "key can be read", lambda: f"{len(read_psk(board, path))} bytes")]
+    if board.firmware is not None:
+        firmware = path.parent / board.firmware
+        findings.append(
+            _check(board.name, "firmware can be read", lambda: f"{len(read_image_set(firmware).files)} images")
+        )
+    if board.port is not None:
+        log = log_directory / f"console-{board.name}.log"
+        findings.append(_check(board.name, "is free and boots", lambda: _boots(board, log)))
+    return findings
+
+
+def _boots(board: BoardConfig, log: Path) -> str:
+    assert board.port is not None
+    with Board(board.name, board.port, board.mac, log) as opened:
+        since_s = now_s()
+        opened.hard_reset()
+        address = opened.wait_network(15.0, since_s=since_s)
+    return f"network up at {address.host}:{address.port} after {address.at_s - since_s:.1f} s"
+
+
+def _meter(meter: MeterConfig, path: Path) -> list[Finding]:
+    findings = [_check(meter.name, "answers", lambda: _identity(meter))]
+    if meter.accuracy is None:
+        detail = "none named: figures get no uncertainty and verdicts on them are inconclusive; name one (accuracy:)"
+        return [*findings, Finding(meter.name, "accuracy document", False, detail)]
+    accuracy = path.parent / meter.accuracy
+    return [*findings, _check(meter.name, "accuracy document", lambda: load_accuracy(accuracy).document)]
+
+
+def _identity(meter: MeterConfig) -> str:
+    with Keysight34465A(meter.resource, None) as opened:
+        who = opened.identity
+    return f"{who.manufacturer} {who.model}, serial {who.serial}, firmware {who.firmware}"
+
+
+def _hello(router: RouterConfig) -> str:
+    with RelayRouter(control=router.control) as opened:
+        opened.clear()
+        return f"no impairment in force at {router.control}"

@@ -1,0 +1,36 @@
+"""The device under test: serial port, console, marks, flashing, provisioning, and the lock on it.
+
+This wing knows no meter, no router and no bench file. esptool and the NVS generator are imported when first used.
+"""
+
+from rig.board.board import Board, NetworkAddress
+from rig.board.console import Console, Line
+from rig.board.errors import BoardBusy, BootFailure, ConsoleTimeout, WrongBoard
+from rig.board.flash import AppInfo, FlashedPart, FlashReport, ImagePart, flash
+from rig.board.lock import BoardLock
+from rig.board.marks import Mark, estimate_device_clock, parse_mark
+from rig.board.provision import Provisioning, nvs_image
+from rig.board.serialport import SerialPort
+
+__all__ = [
+    "AppInfo",
+    "Board",
+    "BoardBusy",
+    "BoardLock",
+    "BootFailure",
+    "Console",
+    "ConsoleTimeout",
+    "FlashReport",
+    "FlashedPart",
+    "ImagePart",
+    "Line",
+    "Mark",
+    "NetworkAddress",
+    "Provisioning",
+    "SerialPort",
+    "WrongBoard",
+    "estimate_device_clock",
+    "flash",
+    "nvs_image",
+    "parse_mark",
+]

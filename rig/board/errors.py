@@ -1,0 +1,19 @@
+"""What can go wrong with a board, as types. Those under DeviceError are findings about the device."""
+
+from rig.errors import BenchError, DeviceError
+
+
+class ConsoleTimeout(DeviceError):
+    """The device did not print in time what was expected of it."""
+
+
+class BootFailure(DeviceError):
+    """The device did not start; the message quotes what its ROM, loader or application said."""
+
+
+class WrongBoard(BenchError):
+    """The board on this port is not the one that the bench names. Nothing was written to it."""
+
+
+class BoardBusy(BenchError):
+    """Another process holds the board."""

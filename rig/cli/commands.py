@@ -1,0 +1,127 @@
+"""The commands that look and tell: report, doctor, bench, requirements, faults."""
+
+import json
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from rig.errors import ConfigError
+
+
+def report(run: Path, *, as_json: bool) -> int:
+    """Write the reports of the run in folder *run* again, and print their paths."""
+    from rig.evidence.record import JOURNAL
+    from rig.reports.write import write_reports
+
+    if not (run / JOURNAL).is_file():
+        raise ConfigError(f"{run}: is not a run's folder: it has no {JOURNAL}")
+    written = write_reports(run)
+    if as_json:
+        print(json.dumps({"files": [str(path) for path in written]}))
+    else:
+        for path in written:
+            print(path)
+    return 0
+
+
+def doctor(bench: Path | None, *, as_json: bool) -> int:
+    """Check a bench, or a virtual one where no file is named; exit code 2 when something is wrong."""
+    from rig.bench.virtual import virtual_bench
+    from rig.cli.flashing import flash_boards
+
+    with tempfile.TemporaryDirectory(prefix="rig-doctor-") as directory:
+        logs = Path(directory)
+        if bench is not None:
+            return _diagnose(bench, logs, as_json=as_json)
+        with virtual_bench(logs / "virtual") as file:
+            flash_boards(file, logs)
+            return _diagnose(file, logs, as_json=as_json)
+
+
+def _diagnose(bench: Path, logs: Path, *, as_json: bool) -> int:
+    from rig.bench.doctor import examine
+
+    findings = examine(bench, logs)
+    if as_json:
+        print(json.dumps({"findings": [asdict(one) for one in findings]}, indent=1))
+    else:
+        table = _table("part", "check", "", "")
+        for one in findings:
+            table.add_row(one.part, one.check, "[green]ok[/]" if one.ok else "[bold red]wrong[/]", escape(one.detail))
+        Console().print(table)
+    return 0 if all(one.ok for one in findings) else 2
+
+
+def show_bench(file: Path, *, as_json: bool) -> int:
+    """Print a bench file as it was understood; secrets are shown by where they are."""
+    import yaml
+
+    from rig.bench.config import load_bench
+
+    model = load_bench(file).model_dump(mode="json", exclude_none=True)
+    print(json.dumps(model, indent=1) if as_json else yaml.safe_dump(model, sort_keys=False).rstrip())
+    return 0
+
+
+def requirements(*, as_json: bool) -> int:
+    """List the requirement catalogue with the tests that verify each row."""
+    from rig.evidence.requirements import load_catalogue
+    from rig.testplans import CATALOGUE
+
+    rows = load_catalogue(CATALOGUE).requirements
+    tests = _tests_by_requirement()
+    if as_json:
+        listed: list[dict[str, Any]] = [{**row.model_dump(), "tests": tests.get(row.id, [])} for row in rows]
+        print(json.dumps({"requirements": listed}, indent=1))
+        return 0
+    table = _table("id", "level", "title", "clause", "verified by")
+    for row in rows:
+        table.add_row(row.id, row.level, row.title, row.clause, ", ".join(tests.get(row.id, [])) or "[red]no test[/]")
+    Console().print(table)
+    return 0
+
+
+def _tests_by_requirement() -> dict[str, list[str]]:
+    import pytest
+
+    from rig.testplans import HERE
+
+    found: dict[str, list[str]] = {}
+
+    class Collector:
+        def pytest_collection_finish(self, session: pytest.Session) -> None:
+            for item in session.items:
+                for key, value in item.user_properties:
+                    if key == "verifies":
+                        found.setdefault(str(value), []).append(item.nodeid.rsplit("::", 1)[-1])
+
+    arguments = [str(HERE), "-c", str(HERE / "pytest.ini"), f"--rootdir={HERE}", "--collect-only", "-p", "no:terminal"]
+    pytest.main(arguments, plugins=[Collector()])
+    return found
+
+
+def faults(*, as_json: bool) -> int:
+    """List the faulty devices of the virtual bench and the requirements that each must turn red."""
+    from rig.virtual.faults import FAULTS
+
+    if as_json:
+        rows = [{"name": one.name, "title": one.title, "requirements": list(one.turns_red)} for one in FAULTS]
+        print(json.dumps({"faults": rows}, indent=1))
+        return 0
+    table = _table("name", "what is wrong", "turns red")
+    for one in FAULTS:
+        table.add_row(one.name, one.title, ", ".join(one.turns_red))
+    Console().print(table)
+    return 0
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None)
+    for column in columns:
+        table.add_column(column)
+    return table

@@ -1,0 +1,111 @@
+"""``rig``: the command line. Each subcommand is a function in a module beside this one.
+
+Exit codes: 0 every verdict is met; 1 the device does not meet a requirement; 2 the bench failed or a file or an
+argument is wrong; 3 nothing failed, but a requirement has no verdict; 130 interrupted.
+"""
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rig.errors import RigError
+
+EXIT_CODES = __doc__.split("\n\n", 1)[1] if __doc__ else ""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="rig", description="Hardware-in-the-loop tests of CoAP over DTLS devices.", epilog=EXIT_CODES
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_run(commands.add_parser("demo", help="run the demo plan on a virtual bench"), bench=False)
+    _add_run(commands.add_parser("run", help="run a plan on a bench"), bench=True)
+
+    report = commands.add_parser("report", help="write the reports of a run again from its record")
+    report.add_argument("run", type=Path, help="the run's folder")
+    _add_json(report)
+
+    doctor = commands.add_parser("doctor", help="check the bench part by part, and say how to mend what is wrong")
+    doctor.add_argument("--bench", type=Path, help="bench file (default: a virtual bench)")
+    _add_json(doctor)
+
+    bench = commands.add_parser("bench", help="print a bench file as it was understood")
+    bench.add_argument("file", type=Path, nargs="?", default=Path("bench.yaml"))
+    _add_json(bench)
+
+    requirements = commands.add_parser("requirements", help="list the requirement catalogue and its tests")
+    _add_json(requirements)
+
+    faults = commands.add_parser("faults", help="list the faulty devices of the virtual bench")
+    _add_json(faults)
+
+    virtual = commands.add_parser("virtual", help="keep a virtual bench running until Ctrl-C")
+    virtual.add_argument("--boards", type=int, default=1, metavar="N")
+    virtual.add_argument("--dir", type=Path, required=True, help="folder for bench.yaml and endpoints.json")
+    virtual.add_argument("--fault", metavar="NAME", help="faulty device (see `rig faults`)")
+    virtual.add_argument("--blank", action="store_true", help="leave the boards' flash empty")
+    _add_json(virtual)
+    return parser
+
+
+def _add_run(parser: argparse.ArgumentParser, *, bench: bool) -> None:
+    if bench:
+        parser.add_argument("plan", nargs="?", default="demo", help="name of a plan, or a plan file (default: demo)")
+        parser.add_argument("--bench", type=Path, help="bench file (default: a virtual bench)")
+    parser.add_argument("--fault", metavar="NAME", help="faulty device for the virtual bench (see `rig faults`)")
+    parser.add_argument("--run-dir", type=Path, help="folder of the run record (default: runs/<time>)")
+    parser.add_argument("--flash", choices=("auto", "always", "never"), default="auto")
+    parser.add_argument("--limits", type=Path, help="limits file (default: the test plans' own)")
+    parser.add_argument("-k", dest="keyword", metavar="EXPRESSION", help="run only tests whose names match")
+    _add_json(parser)
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object for machines")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; errors of the rig are one sentence on stderr and exit code 2."""
+    options = build_parser().parse_args(arguments)
+    # A terminated rig leaves its context managers as an interrupted one does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return _dispatch(options)
+    except RigError as error:
+        print(f"rig: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("rig: interrupted", file=sys.stderr)
+        return 130
+
+
+def _dispatch(options: argparse.Namespace) -> int:
+    """Import and call what the subcommand needs, and no more."""
+    from rig.cli import commands, run
+
+    match options.command:
+        case "demo":
+            return run.run_plan("demo", options, bench_file=None)
+        case "run":
+            return run.run_plan(options.plan, options, bench_file=options.bench)
+        case "report":
+            return commands.report(options.run, as_json=options.json)
+        case "doctor":
+            return commands.doctor(options.bench, as_json=options.json)
+        case "bench":
+            return commands.show_bench(options.file, as_json=options.json)
+        case "requirements":
+            return commands.requirements(as_json=options.json)
+        case "faults":
+            return commands.faults(as_json=options.json)
+        case _:
+            from rig.cli.virtual import keep_running
+
+            return keep_running(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""What the passive dissector found out about one DTLS session. Times are the caller's, in seconds."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from rig.dtls.alerts import Alert
+from rig.dtls.keys import suite_name
+from rig.dtls.records import ContentType
+
+Endpoint = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class SeenRecord:
+    """One record as it passed. ``length`` is its size on the wire with the header.
+
+    ``plaintext`` is None for a record that did not open; ``explicit_nonce`` is None in epoch 0.
+    """
+
+    t_s: float
+    from_client: bool
+    content_type: ContentType
+    epoch: int
+    sequence: int
+    length: int
+    explicit_nonce: bytes | None
+    plaintext: bytes | None
+
+
+@dataclass(frozen=True)
+class SeenAlert:
+    """One readable alert. In epoch 0 it was sent in clear, and anybody may have sent it."""
+
+    t_s: float
+    from_client: bool
+    epoch: int
+    alert: Alert
+
+
+@dataclass(frozen=True)
+class Flight:
+    """Handshake datagrams that one side sent in a row. ``messages`` are in the RFC's words, in order.
+
+    ``retransmission`` when all of it had been sent before.
+    """
+
+    start_s: float
+    end_s: float
+    from_client: bool
+    messages: tuple[str, ...]
+    datagrams: int
+    length: int
+    retransmission: bool
+
+
+@dataclass(frozen=True)
+class Session:
+    """One handshake and what followed it.
+
+    start_s: the first ClientHello
+    cookie_exchanged: the server asked with HelloVerifyRequest before its first ServerHello, and got its cookie back
+    suite, identity, identity_hint: None until the message that carries them was seen
+    client_finished_s, server_finished_s: when a Finished with the right verify_data passed, else None
+    """
+
+    client: Endpoint
+    server: Endpoint
+    start_s: float
+    client_random: bytes
+    offered_suites: tuple[int, ...]
+    cookie_exchanged: bool
+    server_hello_s: float | None
+    suite: int | None
+    extended_master_secret: bool
+    identity: bytes | None
+    identity_hint: bytes | None
+    client_finished_s: float | None
+    server_finished_s: float | None
+    flights: tuple[Flight, ...]
+    alerts: tuple[SeenAlert, ...]
+    records: tuple[SeenRecord, ...]
+
+    @property
+    def established(self) -> bool:
+        """Whether both sides proved that they hold the key."""
+        return self.client_finished_s is not None and self.server_finished_s is not None
+
+    @property
+    def suite_name(self) -> str | None:
+        """The selected suite's registered name."""
+        return None if self.suite is None else suite_name(self.suite)
+
+    @property
+    def application_data(self) -> tuple[SeenRecord, ...]:
+        """The application data records that opened, so with ``plaintext``. Epoch 0 is not among them: see `records`."""
+        data = (record for record in self.records if record.content_type == ContentType.APPLICATION_DATA)
+        return tuple(record for record in data if record.epoch > 0 and record.plaintext is not None)
+
+    def undecryptable(self, from_client: bool | None = None) -> dict[int, int]:
+        """Return the number of records that did not open, by epoch; of one side, or None for both."""
+        sides = (True, False) if from_client is None else (from_client,)
+        closed = (each for each in self.records if each.plaintext is None and each.from_client in sides)
+        return dict(Counter(record.epoch for record in closed))

@@ -1,0 +1,257 @@
+"""The state of one DTLS session as a bystander with the pre-shared keys sees it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from rig.dtls import handshake, keys
+from rig.dtls.alerts import decode_alert
+from rig.dtls.flights import Flights
+from rig.dtls.handshake import ClientHello, HandshakeType, Message, Reassembler, ServerHello, parse_fragments
+from rig.dtls.records import ContentType, Record
+from rig.dtls.session import Endpoint, SeenAlert, SeenRecord, Session
+from rig.dtls.wire import DecodeError
+
+_CLIENT_SENDS = {
+    HandshakeType.CLIENT_HELLO,
+    HandshakeType.CERTIFICATE,
+    HandshakeType.CLIENT_KEY_EXCHANGE,
+    HandshakeType.CERTIFICATE_VERIFY,
+    HandshakeType.FINISHED,
+}
+
+
+@dataclass
+class _Entry:
+    t_s: float
+    from_client: bool
+    record: Record
+    plaintext: bytes | None
+
+
+@dataclass(frozen=True)
+class _Seen:
+    t_s: float
+    epoch: int
+    message: Message
+
+
+class Tracker:
+    """Follows one session. Nothing that arrives raises; what does not decode is left out of the conclusions."""
+
+    def __init__(
+        self,
+        client: Endpoint,
+        server: Endpoint,
+        start_s: float,
+        psks: Mapping[bytes, bytes],
+        client_random: bytes | None,
+    ) -> None:
+        """*client_random* is None when the first fragment of the ClientHello is too short to hold it."""
+        self.client = client
+        self.server = server
+        self.client_random = client_random
+        self._start_s = start_s
+        self._psks = psks
+        self._entries: list[_Entry] = []
+        self._flights = Flights()
+        self._reassemblers = {True: Reassembler(), False: Reassembler()}
+        self._messages: dict[bool, dict[int, _Seen]] = {True: {}, False: {}}
+        self._cookies: list[tuple[float, bytes]] = []
+        self._alerts: list[SeenAlert] = []
+        self._hello: ServerHello | None = None
+        self._suite: keys.Suite | None = None
+        self._keys: keys.SessionKeys | None = None
+        self._master: bytes | None = None
+
+    def add(self, t_s: float, from_client: bool, records: tuple[Record, ...]) -> None:
+        """Take one datagram in."""
+        self._flights.add(t_s, from_client, records)
+        for record in records:
+            plaintext = record.fragment if record.epoch == 0 else self._open(from_client, record)
+            entry = _Entry(t_s, from_client, record, plaintext)
+            self._entries.append(entry)
+            self._take(entry)
+
+    def opens(self, from_client: bool, record: Record) -> bool:
+        """Whether *record* opens with this session's keys."""
+        return record.epoch > 0 and self._open(from_client, record) is not None
+
+    def snapshot(self) -> Session:
+        """Return what is known by now."""
+        hello, server_hello = self._client_hello(), self._server_hello()
+        finished = {side: self._verified_finished_s(side) for side in (True, False)}
+        return Session(
+            client=self.client,
+            server=self.server,
+            start_s=self._start_s,
+            client_random=self.client_random or b"",
+            offered_suites=hello.suites if hello else (),
+            cookie_exchanged=self._cookie_exchanged(),
+            server_hello_s=server_hello.t_s if server_hello else None,
+            suite=self._hello.suite if self._hello else None,
+            extended_master_secret=self._hello is not None and self._hello.extended_master_secret,
+            identity=self._identity(),
+            identity_hint=self._identity_hint(),
+            client_finished_s=finished[True],
+            server_finished_s=finished[False],
+            flights=self._flights.snapshot(),
+            alerts=tuple(self._alerts),
+            records=tuple(_freeze(entry) for entry in self._entries),
+        )
+
+    def _take(self, entry: _Entry) -> None:
+        if entry.plaintext is None:
+            return
+        try:
+            if entry.record.content_type == ContentType.HANDSHAKE:
+                self._take_handshake(entry, entry.plaintext)
+            elif entry.record.content_type == ContentType.ALERT:
+                alert = decode_alert(entry.plaintext)
+                self._alerts.append(SeenAlert(entry.t_s, entry.from_client, entry.record.epoch, alert))
+        except DecodeError:
+            return  # a damaged record: the receiver drops it too, and it stays among the records
+
+    def _take_handshake(self, entry: _Entry, plaintext: bytes) -> None:
+        for fragment in parse_fragments(plaintext):
+            message = self._reassemblers[entry.from_client].add(fragment)
+            if message is not None:
+                self._take_message(entry, message)
+
+    def _take_message(self, entry: _Entry, message: Message) -> None:
+        if entry.from_client != (message.kind in _CLIENT_SENDS) and message.kind != HandshakeType.FINISHED:
+            return  # an echo, or a confused peer
+        seen = _Seen(entry.t_s, entry.record.epoch, message)
+        if message.kind == HandshakeType.HELLO_VERIFY_REQUEST:
+            cookie = handshake.decode_hello_verify_request(message.body).cookie
+            self._cookies.append((entry.t_s, cookie))
+            return
+        if message.kind == HandshakeType.CLIENT_HELLO:
+            self.client_random = handshake.decode_client_hello(message.body).random
+        if message.kind == HandshakeType.SERVER_HELLO and self._hello is None:
+            self._hello = handshake.decode_server_hello(message.body)
+        self._messages[entry.from_client].setdefault(message.message_seq, seen)
+        self._derive()
+
+    def _derive(self) -> None:
+        """Work the keys out as soon as all of their ingredients have passed, and open what came before them."""
+        identity, transcript = self._identity(), self._key_exchange_transcript()
+        if self._keys or not self._hello or not self.client_random or identity is None or transcript is None:
+            return
+        suite, psk = keys.SUITES.get(self._hello.suite), self._psks.get(identity)
+        if suite is None or psk is None:
+            return
+        premaster = keys.psk_premaster(psk)
+        randoms = self.client_random, self._hello.random
+        if self._hello.extended_master_secret:
+            self._master = keys.extended_master_secret(premaster, transcript, suite.hash_name)
+        else:
+            self._master = keys.master_secret(premaster, *randoms, suite.hash_name)
+        self._suite = suite
+        self._keys = keys.derive_keys(suite, self._master, *randoms)
+        self._reopen()
+
+    def _reopen(self) -> None:
+        for entry in self._entries:
+            if entry.plaintext is None:
+                entry.plaintext = self._open(entry.from_client, entry.record)
+                self._take(entry)
+
+    def _open(self, from_client: bool, record: Record) -> bytes | None:
+        if self._keys is None or record.epoch != 1:
+            return None
+        side = self._keys.client if from_client else self._keys.server
+        try:
+            return side.open(record)
+        except keys.DecryptError:
+            return None
+
+    def _find(self, from_client: bool, kind: HandshakeType) -> _Seen | None:
+        """Return the message of this kind; of several ClientHellos the last, which the server went on with."""
+        messages = self._messages[from_client]
+        found = [messages[number] for number in sorted(messages) if messages[number].message.kind == kind]
+        if not found:
+            return None
+        return found[-1] if kind == HandshakeType.CLIENT_HELLO else found[0]
+
+    def _client_hello(self) -> ClientHello | None:
+        seen = self._find(True, HandshakeType.CLIENT_HELLO)
+        return handshake.decode_client_hello(seen.message.body) if seen else None
+
+    def _server_hello(self) -> _Seen | None:
+        return self._find(False, HandshakeType.SERVER_HELLO)
+
+    def _cookie_exchanged(self) -> bool:
+        hello, server_hello = self._client_hello(), self._server_hello()
+        if hello is None or server_hello is None:
+            return False
+        asked = [cookie for t_s, cookie in self._cookies if t_s <= server_hello.t_s]
+        return bool(hello.cookie) and hello.cookie in asked
+
+    def _identity(self) -> bytes | None:
+        seen = self._find(True, HandshakeType.CLIENT_KEY_EXCHANGE)
+        return _decoded_vector(seen.message.body) if seen else None
+
+    def _identity_hint(self) -> bytes | None:
+        seen = self._find(False, HandshakeType.SERVER_KEY_EXCHANGE)
+        return _decoded_vector(seen.message.body) if seen else None
+
+    def _key_exchange_transcript(self) -> bytes | None:
+        """Return ClientHello to ClientKeyExchange as RFC 6347 4.2.6 has them hashed, or None while one is missing."""
+        ends = (HandshakeType.SERVER_HELLO, HandshakeType.SERVER_HELLO_DONE)
+        server = self._run(False, *ends)
+        client = self._run(True, HandshakeType.CLIENT_HELLO, HandshakeType.CLIENT_KEY_EXCHANGE)
+        if not server or not client:
+            return None
+        return _joined([client[0], *server, *client[1:]])
+
+    def _run(self, from_client: bool, first: HandshakeType, last: HandshakeType) -> list[Message]:
+        """Return one side's messages from *first* to *last*, or nothing while there is a gap."""
+        begin, end = self._find(from_client, first), self._find(from_client, last)
+        if begin is None or end is None:
+            return []
+        messages = self._messages[from_client]
+        numbers = range(begin.message.message_seq, end.message.message_seq + 1)
+        if not all(number in messages for number in numbers):
+            return []
+        return [messages[number].message for number in numbers]
+
+    def _verified_finished_s(self, from_client: bool) -> float | None:
+        seen, transcript = self._find(from_client, HandshakeType.FINISHED), self._key_exchange_transcript()
+        if seen is None or seen.epoch == 0 or transcript is None or self._master is None or self._suite is None:
+            return None
+        transcript += _joined(self._between(True, HandshakeType.CLIENT_KEY_EXCHANGE))
+        if not from_client:
+            client = self._find(True, HandshakeType.FINISHED)
+            if client is None:
+                return None
+            transcript += client.message.encode() + _joined(self._between(False, HandshakeType.SERVER_HELLO_DONE))
+        expected = keys.verify_data(self._master, from_client, transcript, self._suite.hash_name)
+        return seen.t_s if seen.message.body == expected else None
+
+    def _between(self, from_client: bool, after: HandshakeType) -> Iterator[Message]:
+        """Yield one side's messages after *after* and before its Finished, such as a NewSessionTicket."""
+        begin, end = self._find(from_client, after), self._find(from_client, HandshakeType.FINISHED)
+        if begin is None or end is None:
+            return
+        for number, seen in sorted(self._messages[from_client].items()):
+            if begin.message.message_seq < number < end.message.message_seq:
+                yield seen.message
+
+
+def _joined(messages: list[Message] | Iterator[Message]) -> bytes:
+    return b"".join(message.encode() for message in messages)
+
+
+def _decoded_vector(body: bytes) -> bytes | None:
+    """Return the one vector of a PSK key exchange; other key exchanges have another shape."""
+    try:
+        return handshake.decode_client_key_exchange(body).identity
+    except DecodeError:
+        return None
+
+
+def _freeze(entry: _Entry) -> SeenRecord:
+    record = entry.record
+    nonce = record.fragment[: keys.EXPLICIT_NONCE_LENGTH] if record.epoch else None
+    numbers = record.content_type, record.epoch, record.sequence, record.length
+    return SeenRecord(entry.t_s, entry.from_client, *numbers, nonce, entry.plaintext)

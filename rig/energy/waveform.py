@@ -1,0 +1,247 @@
+"""A recorded current and the exact arithmetic on stretches of it.
+
+Samples are float32 (what an instrument delivers has no more digits); every sum over them is float64: a float32
+running sum over 50 million samples of a realistic trace is wrong by tens of percent.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rig.errors import BenchError
+
+#: Samples per block of the prefix sums: a window costs two lookups and at most two blocks.
+BLOCK = 4096
+#: Blocks summed at a time, so that the float64 copy stays in the cache.
+BATCH = 64
+
+
+class WaveformError(BenchError):
+    """The recording cannot answer the question: not aligned, too short, or samples are missing in the window."""
+
+
+@dataclass(frozen=True)
+class RangeAccuracy:
+    """The accuracy figures of one range at one aperture, as standard uncertainties where not said otherwise.
+
+    ``document`` names where they come from. ``timebase_ppm`` is the half-width of the sample clock's error.
+    ``series_ohm`` is the shunt plus the leads between the supply's sense point and the board.
+    """
+
+    document: str
+    range_a: float
+    gain_rel: float
+    offset_a: float
+    noise_rms_a: float
+    timebase_ppm: float
+    series_ohm: float
+    series_uncertainty_ohm: float
+
+
+@dataclass(frozen=True)
+class Supply:
+    """The voltage at the supply's sense point, in volt, with its standard uncertainty."""
+
+    voltage_v: float
+    standard_uncertainty_v: float = 0.0
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What a window holds: ``square_a2s`` is the integral of the squared current, in A^2 s."""
+
+    duration_s: float
+    charge_c: float
+    square_a2s: float
+    min_a: float
+    max_a: float
+
+    @property
+    def mean_a(self) -> float:
+        return self.charge_c / self.duration_s
+
+    def energy_j(self, supply: Supply, series_ohm: float) -> float:
+        """Return the energy that the board took: at its pins are V_set - I * R, R being shunt plus leads.
+
+        The correction is exact per sample, because the integral of (V - I R) I is V Q - R times the integral of I^2.
+        """
+        return supply.voltage_v * self.charge_c - series_ohm * self.square_a2s
+
+
+@dataclass(frozen=True)
+class Waveform:
+    """Equally spaced mean currents in ampere, shape (n,), float32, possibly memory-mapped.
+
+    Sample k is the mean over ``aperture_s`` from ``t0_s + k * interval_s``. ``t0_s`` is a rig time and None as long
+    as nobody knows it; ``t0_uncertainty_s`` is the half-width in which it lies. ``trigger_index`` is the first
+    sample after the trigger, whose start lies ``trigger_lag_s`` (give or take ``trigger_lag_uncertainty_s``) after
+    the trigger itself. ``gaps`` are (first sample, samples lost before it). ``accuracy`` None means that no
+    accuracy document exists: no verdict can rest on this waveform.
+    """
+
+    samples: NDArray[np.float32]
+    interval_s: float
+    aperture_s: float
+    range_a: float
+    accuracy: RangeAccuracy | None
+    t0_s: float | None = None
+    t0_uncertainty_s: float = 0.0
+    trigger_index: int | None = None
+    trigger_lag_s: float = 0.0
+    trigger_lag_uncertainty_s: float = 0.0
+    gaps: tuple[tuple[int, int], ...] = ()
+    path: Path | None = None
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def duration_s(self) -> float:
+        return len(self.samples) * self.interval_s
+
+    @property
+    def end_s(self) -> float:
+        """Return the rig time at which the recording ends."""
+        return self._aligned_t0_s() + self.duration_s
+
+    def aligned(self, trigger_s: float, uncertainty_s: float) -> "Waveform":
+        """Return this waveform placed on the rig's clock.
+
+        *trigger_s* is the rig time of the trigger, *uncertainty_s* the half-width in which it lies. How far the
+        first sample after a trigger may lag behind it is added.
+        """
+        if self.trigger_index is None:
+            raise WaveformError("this waveform has no trigger to align it by")
+        return replace(
+            self,
+            t0_s=trigger_s + self.trigger_lag_s - self.trigger_index * self.interval_s,
+            t0_uncertainty_s=uncertainty_s + self.trigger_lag_uncertainty_s,
+        )
+
+    def times_s(self) -> NDArray[np.float64]:
+        """Return the rig time of the start of each sample, shape (n,)."""
+        return self._aligned_t0_s() + np.arange(len(self.samples), dtype=np.float64) * self.interval_s
+
+    def window(
+        self, start_s: float, end_s: float, *, start_uncertainty_s: float = 0.0, end_uncertainty_s: float = 0.0
+    ) -> "Window":
+        """Return the stretch between two rig times; the uncertainties are half-widths of the two marks.
+
+        Raises:
+            WaveformError: not aligned, not inside the recording, empty, or samples are missing in it.
+        """
+        t0_s = self._aligned_t0_s()
+        start, end = (start_s - t0_s) / self.interval_s, (end_s - t0_s) / self.interval_s
+        return self._checked(start, end, start_uncertainty_s, end_uncertainty_s)
+
+    def whole(self) -> "Window":
+        """Return the whole recording as a window, which needs no alignment and has sharp edges."""
+        return self._checked(0.0, float(len(self.samples)), 0.0, 0.0, sharp=True)
+
+    def statistics(self, start: float, end: float) -> Statistics:
+        """Return the statistics between two positions counted in samples; a part of a sample counts in proportion."""
+        first, last = math.floor(start), math.ceil(end)
+        sums = self._sum(first, last)
+        for index, weight in ((first, start - first), (last - 1, last - end)):
+            value = float(self.samples[index])
+            sums -= weight * np.array((value, value * value))
+        charge_c, square_a2s = (sums * self.interval_s).tolist()
+        return Statistics((end - start) * self.interval_s, charge_c, square_a2s, *self._extremes(first, last))
+
+    def _aligned_t0_s(self) -> float:
+        if self.t0_s is None:
+            raise WaveformError(
+                "the waveform is not aligned to the rig's clock yet: call aligned() with the trigger's time"
+            )
+        return self.t0_s
+
+    def _checked(self, start: float, end: float, start_u_s: float, end_u_s: float, sharp: bool = False) -> "Window":
+        slack = 1e-6
+        if not (-slack <= start < end <= len(self.samples) + slack):
+            from_s, to_s = start * self.interval_s, end * self.interval_s
+            raise WaveformError(
+                f"the window from {from_s:.6f} s to {to_s:.6f} s after the first sample is empty or not inside the "
+                f"recording of {self.duration_s:.6f} s: record longer, or check the marks"
+            )
+        start, end = max(start, 0.0), min(end, float(len(self.samples)))
+        lost = sum(count for index, count in self.gaps if start < index < end)
+        if lost:
+            raise WaveformError(f"{lost} samples are missing inside the window: repeat the capture")
+        return Window(self, start, end, start_u_s, end_u_s, sharp)
+
+    @cached_property
+    def _blocks(self) -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.float32]]:
+        """Prefix sums of i and i^2 at block borders, shape (blocks + 1, 2), and minimum and maximum of each block."""
+        blocks = len(self.samples) // BLOCK
+        sums = np.zeros((blocks + 1, 2))
+        low, high = np.empty(blocks, np.float32), np.empty(blocks, np.float32)
+        for first in range(0, blocks, BATCH):
+            last = min(first + BATCH, blocks)
+            batch = np.asarray(self.samples[first * BLOCK : last * BLOCK]).reshape(-1, BLOCK)
+            wide = batch.astype(np.float64)
+            sums[first + 1 : last + 1, 0] = wide.sum(axis=1)
+            sums[first + 1 : last + 1, 1] = np.einsum("ij,ij->i", wide, wide)
+            low[first:last], high[first:last] = batch.min(axis=1), batch.max(axis=1)
+        return np.cumsum(sums, axis=0), low, high
+
+    def _pieces(self, first: int, last: int) -> tuple[int, int, list[NDArray[np.float32]]]:
+        """Split [first, last) into whole blocks and the samples left over on both sides."""
+        begin, end = -(-first // BLOCK), min(last // BLOCK, len(self.samples) // BLOCK)
+        if begin >= end:
+            return 0, 0, [self.samples[first:last]]
+        return begin, end, [self.samples[first : begin * BLOCK], self.samples[end * BLOCK : last]]
+
+    def _sum(self, first: int, last: int) -> NDArray[np.float64]:
+        prefix, _, _ = self._blocks
+        begin, end, rest = self._pieces(first, last)
+        total = prefix[end] - prefix[begin]
+        for part in rest:
+            wide = part.astype(np.float64)
+            total += np.array((wide.sum(), wide @ wide))
+        return np.asarray(total)
+
+    def _extremes(self, first: int, last: int) -> tuple[float, float]:
+        _, low, high = self._blocks
+        begin, end, rest = self._pieces(first, last)
+        parts = [part for part in (low[begin:end], *rest) if len(part)]
+        tops = [part for part in (high[begin:end], *rest) if len(part)]
+        return float(min(part.min() for part in parts)), float(max(part.max() for part in tops))
+
+
+@dataclass(frozen=True)
+class Window:
+    """A stretch of a waveform between two positions counted in samples.
+
+    ``start_uncertainty_s`` and ``end_uncertainty_s`` are the half-widths of its two marks. A *sharp* window consists
+    of whole samples by definition and has no uncertain edges.
+    """
+
+    waveform: Waveform
+    start: float
+    end: float
+    start_uncertainty_s: float = 0.0
+    end_uncertainty_s: float = 0.0
+    sharp: bool = False
+
+    @property
+    def duration_s(self) -> float:
+        return (self.end - self.start) * self.waveform.interval_s
+
+    @property
+    def count(self) -> float:
+        return self.end - self.start
+
+    @cached_property
+    def statistics(self) -> Statistics:
+        return self.waveform.statistics(self.start, self.end)
+
+    def moved(self, start_by_s: float, end_by_s: float) -> Statistics:
+        """Return the statistics with the edges moved, as far as the recording and the other edge allow."""
+        interval_s, total = self.waveform.interval_s, float(len(self.waveform))
+        start = min(max(self.start + start_by_s / interval_s, 0.0), total - 1e-6)
+        end = max(min(self.end + end_by_s / interval_s, total), start + 1e-6)
+        return self.waveform.statistics(start, end)

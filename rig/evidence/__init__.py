@@ -1,0 +1,1 @@
+"""Requirements, decision rules and the run record."""

@@ -1,0 +1,168 @@
+"""The run record: one folder a run, and in it a journal to which events are only ever appended.
+
+One JSON object a line, written and flushed when it happens, so that the record is whole up to its last line however
+the run ends. Large things (waveforms, packets, console) are files in the folder that the journal names.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rig.clock import now_s
+from rig.errors import BenchError
+
+SCHEMA = 1
+JOURNAL = "journal.jsonl"
+MANIFEST = "manifest.json"
+_SYNCED = {"check", "measurement", "run_end"}
+_PACKAGES = ("aiocoap", "coaps-rig", "DTLSSocket", "esptool", "numpy", "pandas", "pyserial", "pytest", "PyVISA")
+
+
+class RecordError(BenchError):
+    """The record cannot be written: a full disk, a folder that is not writable, a run id in use."""
+
+
+def new_run_id() -> str:
+    """Return an id that sorts by time and that two runs never share."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+
+
+class RunRecord:
+    """The record of one run while it is being written.
+
+    A context manager: leaving it writes ``run_end`` (unless :meth:`end` has) and the manifest of SHA-256 sums.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.run_id = directory.name
+        self._lock = threading.Lock()
+        self._secrets: tuple[str, ...] = ()
+        self._began_s = now_s()
+        self._ended = False
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            self._journal = (directory / JOURNAL).open("x", encoding="utf-8")
+        except FileExistsError:
+            raise RecordError(f"{directory}: holds a run already; a run is never written twice") from None
+        except OSError as error:
+            raise RecordError(f"{directory}: the run record cannot be created: {error.strerror}") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end(exit_code=0 if kind is None else 3)
+        self._journal.close()
+        self._write_manifest()
+
+    def hide(self, texts: Iterable[str]) -> None:
+        """Name texts (keys, passphrases) that never reach the journal: each is written as ``[secret]``."""
+        self._secrets = tuple({*self._secrets, *(text for text in texts if text)})
+
+    def write(self, event: str, /, **fields: Any) -> None:
+        """Append one event; verdicts are also synced to the disk. Thread-safe."""
+        line = json.dumps({"t_s": round(now_s(), 6), "event": event, **fields}, ensure_ascii=True, default=_plain)
+        for secret in self._secrets:
+            line = line.replace(secret, "[secret]")
+        with self._lock:
+            try:
+                self._journal.write(line + "\n")
+                self._journal.flush()
+                if event in _SYNCED:
+                    os.fsync(self._journal.fileno())
+            except OSError as error:
+                raise RecordError(f"{self.directory / JOURNAL}: cannot be written: {error.strerror}") from None
+
+    def start(self, *, plan: str, command: list[str]) -> None:
+        """Write ``run_start``: what runs, where, with which versions."""
+        self.write(
+            "run_start",
+            schema=SCHEMA,
+            run_id=self.run_id,
+            wall_time=datetime.now(UTC).isoformat(timespec="seconds"),
+            unix_s=time.time(),
+            plan=plan,
+            command=command,
+            host=_host(),
+            versions=_versions(),
+        )
+
+    def end(self, *, exit_code: int) -> None:
+        """Write ``run_end`` once."""
+        if not self._ended:
+            self._ended = True
+            self.write("run_end", exit_code=exit_code, duration_s=round(now_s() - self._began_s, 3))
+
+    def path_for(self, test: str, name: str) -> Path:
+        """Return a path in the run's ``captures`` folder for a file called *name* that *test* will write.
+
+        A second file of the same name gets a number, so that nothing recorded is overwritten.
+        """
+        folder = self.directory / "captures"
+        folder.mkdir(exist_ok=True)
+        stem = "".join(c if c.isalnum() or c in "-_" else "-" for c in test.rsplit("::", 1)[-1])
+        path = folder / f"{stem}-{name}"
+        number = 1
+        while path.exists():
+            number += 1
+            path = folder / f"{stem}-{number}-{name}"
+        return path
+
+    def relative(self, path: Path) -> str:
+        """Return *path* as the journal names it: relative to the run's folder."""
+        return path.relative_to(self.directory).as_posix()
+
+    def _write_manifest(self) -> None:
+        files = sorted(path for path in self.directory.rglob("*") if path.is_file() and path.name != MANIFEST)
+        rows = [{"path": self.relative(p), "bytes": p.stat().st_size, "sha256": sha256_of(p)} for p in files]
+        text = json.dumps({"schema": SCHEMA, "run_id": self.run_id, "files": rows}, indent=1)
+        (self.directory / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Path):
+        return value.as_posix()
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, bytes):
+        return value.hex()
+    raise TypeError(f"the journal holds plain JSON values, not {type(value).__name__}")
+
+
+def _host() -> dict[str, str]:
+    return {
+        "system": platform.platform(),
+        "machine": platform.machine(),
+        "python": sys.version.split()[0],
+        "node": platform.node(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,140 @@
+"""How a test states a verdict: written to the record first, failing the test after."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rig.energy.uncertainty import Measurement
+from rig.evidence.record import RunRecord
+from rig.evidence.requirements import Limits, Requirement
+from rig.evidence.verdicts import Decision, State, decide, unmet
+
+
+class VerdictFailed(AssertionError):
+    """The device does not meet a requirement; the record already says so."""
+
+
+class NoVerdict(AssertionError):
+    """What was observed allows no verdict on the device; the record already says so."""
+
+
+class Verifier:
+    """States the verdicts of one test on the requirements that its marker names."""
+
+    def __init__(self, record: RunRecord, test: str, requirements: Mapping[str, Requirement], limits: Limits) -> None:
+        self._record = record
+        self._test = test
+        self._requirements = requirements
+        self._limits = limits
+        self.stated: set[str] = set()
+        """The ids on which this test has stated a verdict."""
+
+    def check(
+        self,
+        requirement: str,
+        statement: str,
+        met: bool,
+        *,
+        observed: str,
+        evidence: Sequence[Path] = (),
+        notes: Sequence[str] = (),
+    ) -> None:
+        """State whether *requirement* is met, from something that was observed.
+
+        Raises :class:`VerdictFailed` for a MUST or policy that is not met; a SHOULD that is not met is a deviation,
+        which is recorded and does not fail the test.
+        """
+        state = State.PASS if met else unmet(self._row(requirement).level)
+        self.state(requirement, state, statement, observed=observed, evidence=evidence, notes=notes)
+        if state is State.FAIL:
+            raise VerdictFailed(f"{requirement}: {statement}: observed {observed}")
+
+    def inconclusive(self, requirement: str, statement: str, *, observed: str, evidence: Sequence[Path] = ()) -> None:
+        """State that nothing can be concluded, and fail the test with :class:`NoVerdict`."""
+        self.state(requirement, State.INCONCLUSIVE, statement, observed=observed, evidence=evidence)
+        raise NoVerdict(f"{requirement}: {statement}: {observed}")
+
+    def state(
+        self,
+        requirement: str,
+        state: State,
+        statement: str,
+        *,
+        observed: str,
+        evidence: Sequence[Path] = (),
+        notes: Sequence[str] = (),
+    ) -> None:
+        """Write a verdict of *state* and nothing more."""
+        self._row(requirement)
+        self.stated.add(requirement)
+        self._record.write(
+            "check",
+            test=self._test,
+            requirement=requirement,
+            statement=statement,
+            state=state,
+            observed=observed,
+            evidence=self._names(evidence),
+            notes=list(notes),
+        )
+
+    def measure(
+        self,
+        requirement: str,
+        measurement: Measurement,
+        *,
+        evidence: Sequence[Path] = (),
+        notes: Sequence[str] = (),
+    ) -> None:
+        """Judge *measurement* against the limit of its name and state the verdict.
+
+        Raises :class:`VerdictFailed` on fail and on the fail side of the guard band, :class:`NoVerdict` where the
+        measurement has no stated uncertainty.
+        """
+        self._row(requirement)
+        limit = self._limits.for_measurement(measurement.name, measurement.unit)
+        uncertainty = measurement.expanded_uncertainty
+        if uncertainty is None:
+            decision = Decision(State.INCONCLUSIVE, None, "no uncertainty, no verdict")
+        else:
+            decision = decide(measurement.value, uncertainty, limit)
+        self.stated.add(requirement)
+        self._record.write(
+            "measurement",
+            test=self._test,
+            requirement=requirement,
+            name=measurement.name,
+            value=measurement.value,
+            unit=measurement.unit,
+            expanded_uncertainty=uncertainty,
+            k=measurement.k,
+            limit={"max": limit.max, "min": limit.min, "unit": limit.unit, "source": limit.source},
+            rule=decision.rule,
+            state=decision.state,
+            side=decision.side,
+            evidence=self._names(evidence),
+            budget=[_budget_row(row) for row in measurement.budget],
+            notes=list(notes),
+        )
+        self._raise_unless_met(requirement, measurement, decision)
+
+    def _raise_unless_met(self, requirement: str, measurement: Measurement, decision: Decision) -> None:
+        text = f"{requirement}: {measurement}: {decision.state}"
+        if decision.state is State.INCONCLUSIVE:
+            raise NoVerdict(f"{text}: the meter has no accuracy document, so the value has no uncertainty")
+        if decision.state is State.FAIL or decision.side == "fail":
+            raise VerdictFailed(f"{text} against {self._limits.for_measurement(measurement.name, measurement.unit)}")
+
+    def _row(self, requirement: str) -> Requirement:
+        row = self._requirements.get(requirement)
+        if row is None:
+            known = ", ".join(self._requirements) or "none"
+            raise ValueError(f"the test states {requirement}, which its requirement marker does not name ({known})")
+        return row
+
+    def _names(self, evidence: Sequence[Path]) -> list[str]:
+        return [self._record.relative(path) for path in evidence]
+
+
+def _budget_row(row: Any) -> dict[str, Any]:
+    return {"source": row.source, "standard_uncertainty": row.standard_uncertainty, "unit": row.unit, "kind": row.kind}

@@ -1,0 +1,24 @@
+"""Instruments: a capture goes in, a waveform comes out; accuracy data are files. Knows no board."""
+
+from rig.meter.accuracy import Accuracy, load_accuracy
+from rig.meter.capture import CaptureInvalid, CaptureTimeout, load_waveform
+from rig.meter.floor import Floor, FloorStep, measure_floor
+from rig.meter.keysight import Keysight34465A
+from rig.meter.protocol import Capabilities, Capture, Identity, Meter, Trigger
+
+__all__ = [
+    "Accuracy",
+    "Capabilities",
+    "Capture",
+    "CaptureInvalid",
+    "CaptureTimeout",
+    "Floor",
+    "FloorStep",
+    "Identity",
+    "Keysight34465A",
+    "Meter",
+    "Trigger",
+    "load_accuracy",
+    "load_waveform",
+    "measure_floor",
+]

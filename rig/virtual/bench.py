@@ -1,0 +1,242 @@
+"""A whole virtual bench: boards with a meter and a router each, as processes, and the files that describe them."""
+
+import json
+import os
+import random
+import secrets
+import subprocess
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+
+from rig.errors import BenchError
+from rig.virtual.faults import FAULTS, Fault, fault_named
+from rig.virtual.firmware import build_image_set
+
+_ACCURACY = Path(__file__).parent / "meter" / "accuracy-34465a-virtual.yaml"
+_SUPPLY_VOLTAGE_V = 3.3
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One board of the virtual bench with its wiring and credentials."""
+
+    name: str
+    mac: str
+    address: str
+    identity: str
+    psk: bytes
+    wifi_passphrase: str
+    seed: int
+
+
+def draw_unit(number: int) -> Unit:
+    """Draw the identity of board *number* (from 1): MAC, network address, credentials, the errors of its meter."""
+    octets = [random.randrange(16, 240), random.randrange(1, 255), random.randrange(1, 255)]
+    return Unit(
+        name=f"board{number}",
+        mac="7c:df:a1:" + ":".join(f"{byte:02x}" for byte in secrets.token_bytes(3)),
+        address=".".join(str(octet) for octet in [127, *octets]),
+        identity=f"light-{secrets.token_hex(4)}",
+        psk=bytes(random.SystemRandom().randrange(1, 256) for _ in range(16)),
+        wifi_passphrase=secrets.token_hex(10),
+        seed=secrets.randbelow(2**31),
+    )
+
+
+class Child:
+    """One process of the virtual bench; it ends when its standard input closes, whoever closes it."""
+
+    def __init__(self, module: str, config: dict[str, Any], directory: Path) -> None:
+        name = f"{config['name']}-{module}"
+        path = directory / "config" / f"{name}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(config), encoding="utf-8")
+        log = directory / "logs" / f"{name}.log"
+        log.parent.mkdir(exist_ok=True)
+        self._log = log
+        self._module = module
+        with log.open("wb") as stderr:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", f"rig.virtual.{module}", "--config", str(path)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+
+    def facts(self) -> dict[str, Any]:
+        """Wait until the process is ready and return what it announces."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            last = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            why = last[-1] if last else "it said nothing"
+            raise BenchError(f"virtual bench: the {self._module} process did not start: {why} (log: {self._log})")
+        facts: dict[str, Any] = json.loads(line)
+        return facts
+
+
+class VirtualBench:
+    """Starts the processes, writes ``bench.yaml`` and ``endpoints.json`` into *directory*, and stops them on leaving.
+
+    The boards are empty, as new ones are; ``fault`` names the faulty device of :mod:`rig.virtual.faults` they all are.
+    """
+
+    def __init__(self, directory: Path, *, boards: int, fault: str | None, cache: Path) -> None:
+        self._directory = directory
+        self._units = [draw_unit(number) for number in range(1, boards + 1)]
+        self._fault = _known_fault(fault)
+        self._cache = cache
+        self._stack = ExitStack()
+        self.bench_file = directory / "bench.yaml"
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            images = self._images()
+            meters = [self._start(stack, "meter", self._meter_config(unit)) for unit in self._units]
+            relays = [self._start(stack, "relay", self._relay_config(unit)) for unit in self._units]
+            meter_facts = [meter.facts() for meter in meters]
+            boards = [self._start(stack, "board", self._board_config(unit)) for unit in self._units]
+            relay_facts = [relay.facts() for relay in relays]
+            board_facts = [board.facts() for board in boards]
+            self._write_files(images, board_facts, meter_facts, relay_facts)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def _images(self) -> Path:
+        variant = self._fault.firmware if self._fault and self._fault.firmware else None
+        return build_image_set(self._cache / (variant or "plain") / "build", fault=variant)
+
+    def _start(self, stack: ExitStack, module: str, config: dict[str, Any]) -> Child:
+        return stack.enter_context(Child(module, config, self._directory))
+
+    def _supply(self, unit: Unit) -> str:
+        return str(self._directory / f"{unit.name}.supply")
+
+    def _meter_config(self, unit: Unit) -> dict[str, Any]:
+        return {
+            "name": unit.name,
+            "accuracy": str(_ACCURACY),
+            "supply": self._supply(unit),
+            "seed": unit.seed,
+            "serial": f"VB{unit.seed:010d}",
+            "supply_voltage_v": _SUPPLY_VOLTAGE_V,
+        }
+
+    def _relay_config(self, unit: Unit) -> dict[str, Any]:
+        first, *rest = unit.address.split(".")
+        # The front is a neighbour of the board's address, so that a scan of the board does not find the router.
+        front = ".".join([first, *rest[:2], str(int(rest[2]) % 254 + 1)])
+        return {"name": unit.name, "host": front}
+
+    def _board_config(self, unit: Unit) -> dict[str, Any]:
+        truth = self._directory / "truth"
+        truth.mkdir(exist_ok=True)
+        return {
+            "name": unit.name,
+            "mac": unit.mac,
+            "address": unit.address,
+            "flash": str(self._directory / f"{unit.name}.flash"),
+            "truth": str(truth / f"{unit.name}.csv"),
+            "supply": self._supply(unit),
+            **(self._fault.board if self._fault else {}),
+        }
+
+    def _write_files(
+        self, images: Path, boards: list[dict[str, Any]], meters: list[dict[str, Any]], relays: list[dict[str, Any]]
+    ) -> None:
+        rows = list(zip(self._units, boards, meters, relays, strict=True))
+        secret = self._directory / "secrets"
+        secret.mkdir(mode=0o700, exist_ok=True)
+        for unit in self._units:
+            _write_private(secret / f"{unit.name}.psk", unit.psk.hex())
+            _write_private(secret / f"{unit.name}.wifi", unit.wifi_passphrase)
+        bench = {
+            "boards": [_board_entry(unit, board, images) for unit, board, _, _ in rows],
+            "meters": [_meter_entry(unit, meter) for unit, _, meter, _ in rows],
+            "routers": [_router_entry(unit, relay) for unit, _, _, relay in rows],
+        }
+        self.bench_file.write_text(yaml.safe_dump(bench, sort_keys=False), encoding="utf-8")
+        endpoints = {"boards": [_endpoints(unit, board, meter) for unit, board, meter, _ in rows]}
+        _write_private(self._directory / "endpoints.json", json.dumps(endpoints, indent=1) + "\n")
+
+
+def _known_fault(name: str | None) -> Fault | None:
+    if name is None:
+        return None
+    fault = fault_named(name)
+    if fault is None:
+        raise BenchError(f"no faulty device is called {name!r}; there are: {', '.join(one.name for one in FAULTS)}")
+    return fault
+
+
+def _write_private(path: Path, text: str) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
+        stream.write(text)
+
+
+def _board_entry(unit: Unit, facts: dict[str, Any], images: Path) -> dict[str, Any]:
+    return {
+        "name": unit.name,
+        "mac": unit.mac,
+        "port": facts["console"],
+        "firmware": str(images),
+        "identity": unit.identity,
+        "psk": {"file": f"secrets/{unit.name}.psk"},
+        "wifi": {"ssid": "virtual-bench", "passphrase": {"file": f"secrets/{unit.name}.wifi"}},
+        "meter": f"meter-{unit.name}",
+        "router": f"router-{unit.name}",
+        "supply_voltage_v": _SUPPLY_VOLTAGE_V,
+    }
+
+
+def _meter_entry(unit: Unit, facts: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": f"meter-{unit.name}",
+        "driver": "keysight-34465a",
+        "resource": facts["visa"],
+        "accuracy": str(_ACCURACY),
+    }
+
+
+def _router_entry(unit: Unit, facts: dict[str, Any]) -> dict[str, Any]:
+    return {"name": f"router-{unit.name}", "driver": "relay", "control": facts["control"]}
+
+
+def _endpoints(unit: Unit, board: dict[str, Any], meter: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": unit.name,
+        "mac": unit.mac,
+        "console": board["console"],
+        "coaps": {"host": board["address"], "port": board["coaps_port"]},
+        "identity": unit.identity,
+        "psk_hex": unit.psk.hex(),
+        "meter": {"visa": meter["visa"]},
+    }

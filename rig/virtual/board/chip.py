@@ -1,0 +1,284 @@
+"""The chip: reset circuit, modes, boot sequence, deep sleep, brownout."""
+
+import asyncio
+import enum
+import signal
+import time
+from collections.abc import Callable
+
+from rig.errors import BenchError
+from rig.formats import image, nvs, partitions
+from rig.virtual.board import boot, power
+from rig.virtual.board.application import Application, Environment, Message, RtcMemory, died_of
+from rig.virtual.board.boot import Cause, Stage, Then
+from rig.virtual.board.config import BoardConfig
+from rig.virtual.board.flash import Flash
+from rig.virtual.board.loader import Loader
+from rig.virtual.board.supply import Supply
+
+ROM_S = 0.024
+BOOTLOADER_S = 0.2
+BOOT_LOOP_S = 0.3  # real chips are faster; nobody needs to read it faster
+RESET_CIRCUIT_S = 0.3  # how long the capacitor at EN holds it low after DTR and RTS have released it
+BROWNOUT_VOLTAGE_V = 2.8
+RTC_LOSS_VOLTAGE_V = 2.0
+
+_RADIO_STATES_A = {"wifi_connect": power.RECEIVER_CURRENT_A, "wifi_idle": power.WIFI_IDLE_CURRENT_A}
+_FAULTS = {
+    -signal.SIGSEGV: "Load access fault",
+    -signal.SIGBUS: "Load access fault",
+    -signal.SIGILL: "Illegal instruction",
+    -signal.SIGTRAP: "Breakpoint",
+}
+_RISCV_IMAGE = (
+    "virtual bench: the application in flash is a RISC-V image, which a virtual board cannot run; "
+    "flash the host build of the firmware"
+)
+
+
+class Mode(enum.Enum):
+    """What the chip is doing."""
+
+    OFF = enum.auto()  # no supply, or not enough of it
+    RESET = enum.auto()  # EN low
+    LOADER = enum.auto()
+    BOOT = enum.auto()
+    RUN = enum.auto()
+    SLEEP = enum.auto()
+    STOPPED = enum.auto()  # the ROM or the bootloader has given up
+
+
+_AWAKE = (Mode.LOADER, Mode.BOOT, Mode.RUN, Mode.STOPPED)
+
+
+class Chip:
+    """An ESP32-C3 with its flash. *send* takes what the UART transmits; the supply is wired by ``supply``."""
+
+    def __init__(self, config: BoardConfig, flash: Flash, send: Callable[[bytes], None]) -> None:
+        self._config = config
+        self._flash = flash
+        self._send = send
+        self._loop = asyncio.get_running_loop()
+        self.supply = Supply(config.supply, config.truth, self.set_voltage)
+        self._rtc = RtcMemory()
+        self._mode = Mode.OFF
+        self._voltage_v = 0.0
+        self._start_cause = boot.POWER_ON
+        self._dtr = False
+        self._rts = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._loader: Loader | None = None
+        self._application: Application | None = None
+        self._farewell: Message | None = None
+
+    def close(self) -> None:
+        """Stop everything."""
+        self._enter(Mode.OFF)
+        self.supply.close()
+        self._rtc.close()
+
+    def kill_application(self) -> None:
+        """Kill the application from another thread, on the way out."""
+        if self._application is not None:
+            signal.pidfd_send_signal(self._application.exit_fd, signal.SIGKILL)
+
+    # The pins
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes on UART0 RX."""
+        if self._loader is not None:
+            self._loader.feed(data)
+        elif self._application is not None:
+            self._application.write(data)
+
+    def set_lines(self, dtr: bool, rts: bool) -> None:
+        """Take the levels of DTR and RTS, which pull EN and GPIO9 low through the two transistors of a DevKit.
+
+        EN is low while RTS is asserted and DTR is not; GPIO9 while DTR is asserted and RTS is not. When both become
+        asserted, the capacitor keeps EN low until the next edge or until it is charged.
+        """
+        self._dtr, self._rts = dtr, rts
+        if rts and not dtr:
+            self._hold_in_reset()
+        elif self._mode is not Mode.RESET:
+            return
+        elif rts and dtr:
+            self._after(RESET_CIRCUIT_S, self._leave_reset)
+        else:
+            self._leave_reset()
+
+    def set_voltage(self, voltage_v: float | None) -> None:
+        """Take the voltage at the supply pins, None for an open supply."""
+        self._voltage_v = voltage_v if voltage_v is not None else 0.0
+        if voltage_v is None:
+            self._lose_power(power.OFF_CURRENT_A, boot.POWER_ON)
+        elif self._mode is Mode.OFF:
+            self._start_if_powered()
+        elif self._mode is Mode.SLEEP and self._voltage_v < RTC_LOSS_VOLTAGE_V:
+            self._lose_power(power.RESET_CURRENT_A, boot.POWER_ON)
+        elif self._mode in _AWAKE and self._voltage_v < BROWNOUT_VOLTAGE_V:
+            self._print("", "Brownout detector was triggered", "")
+            self._lose_power(power.RESET_CURRENT_A, boot.BROWNOUT)
+            self._after(BOOT_LOOP_S, self._start_if_powered)
+
+    # Resets
+
+    def _hold_in_reset(self) -> None:
+        self._enter(Mode.RESET)
+        self._rtc.clear()
+        self.supply.state(power.RESET_CURRENT_A)
+
+    def _leave_reset(self) -> None:
+        self._enter(Mode.OFF)
+        self._start_cause = boot.POWER_ON
+        self._start_if_powered()
+
+    def _lose_power(self, current_a: float, next_cause: Cause) -> None:
+        self._enter(Mode.OFF)
+        self._rtc.clear()
+        self._start_cause = next_cause
+        self.supply.state(current_a)
+
+    def _start_if_powered(self) -> None:
+        en_low = self._rts and not self._dtr
+        if self._voltage_v < BROWNOUT_VOLTAGE_V or self._waits():
+            return
+        if en_low:
+            self._hold_in_reset()
+        elif self._dtr and not self._rts:
+            self._start_loader(self._start_cause)
+        else:
+            self._boot(self._start_cause)
+
+    def _start_loader(self, cause: Cause) -> None:
+        self._enter(Mode.LOADER)
+        self.supply.state(power.CPU_CURRENT_A)
+        self._loader = Loader(self._flash, self._config.mac, self._send, lambda: self._boot(boot.SOFTWARE))
+        self._print(*boot.banner(cause, download=True))
+
+    # Booting
+
+    def _boot(self, cause: Cause) -> None:
+        self._enter(Mode.BOOT)
+        self.supply.state(power.CPU_CURRENT_A)
+        self._print(*boot.banner(cause, download=False))
+        self._follow(boot.rom_stage(self._flash), cause)
+
+    def _follow(self, stage: Stage, cause: Cause) -> None:
+        self._print(*stage.lines)
+        match stage.then:
+            case Then.BOOTLOADER:
+                self._after(ROM_S, lambda: self._follow(boot.bootloader_stage(self._flash), cause))
+            case Then.APPLICATION:
+                self._after(BOOTLOADER_S, lambda: self._run(stage, cause))
+            case Then.REPEAT:
+                self._after(BOOT_LOOP_S, lambda: self._follow(stage, cause))
+            case Then.RESET:
+                self._after(BOOT_LOOP_S, lambda: self._boot(boot.BOOTLOADER_RESET))
+            case Then.STOP:
+                self._enter(Mode.STOPPED)
+
+    def _run(self, stage: Stage, cause: Cause) -> None:
+        assert stage.app is not None
+        elf = image.host_elf(stage.app)
+        if elf is None:
+            self._print(_RISCV_IMAGE)
+            self._enter(Mode.STOPPED)
+            return
+        self._enter(Mode.RUN)
+        environment = Environment(self._read_nvs(stage), self._rtc.fd, cause.reason, self._config.address)
+        self._farewell = None
+        self._application = Application(elf, environment, self._transmit, self._obey, self._application_ended)
+
+    def _read_nvs(self, stage: Stage) -> dict[tuple[str, str], nvs.NvsValue]:
+        slot = partitions.find(stage.table, partitions.TYPE_DATA, partitions.SUBTYPE_NVS)
+        if slot is None:
+            return {}
+        whole_pages = slot.size - slot.size % nvs.PAGE_BYTES
+        return nvs.read_nvs(self._flash.read(slot.offset, whole_pages))
+
+    # The application
+
+    def _transmit(self, data: bytes) -> None:
+        self._send(data.replace(b"\n", b"\r\n"))  # what ESP-IDF's UART driver does by default
+
+    def _obey(self, message: Message) -> None:
+        match message.verb, message.arguments:
+            case "state", ("cpu",):
+                self.supply.state(power.CPU_CURRENT_A, t_ns=message.t_ns)
+            case "state", (str(name),) if name in _RADIO_STATES_A:
+                self.supply.state(_RADIO_STATES_A[name], radio=True, t_ns=message.t_ns)
+            case "tx", (int(size),):
+                self.supply.transmit(message.t_ns, size)
+            case "rx", (int(),):
+                self.supply.receive(message.t_ns)
+            case "gpio", (int(number), int(level)):
+                if number == self._config.trigger_gpio:
+                    self.supply.trigger(bool(level), message.t_ns)
+            case "sleep", (int(),):
+                self.supply.state(self._config.sleep_current_a, t_ns=message.t_ns)
+                self._farewell = message
+            case "restart", ():
+                self._farewell = message
+            case _:
+                raise BenchError(f"chip wire: {message} is not known here; the host build does not fit the board")
+
+    def _application_ended(self, status: int) -> None:
+        self._application = None
+        farewell = self._farewell
+        if status != 0 or farewell is None:
+            self._panic(status)
+        elif farewell.verb == "sleep":
+            self._sleep(farewell)
+        else:
+            self._boot(boot.SOFTWARE)
+
+    def _sleep(self, message: Message) -> None:
+        self._enter(Mode.SLEEP)
+        duration_ms = int(message.arguments[0])
+        wake_ns = message.t_ns + duration_ms * 1_000_000
+        self._after((wake_ns - time.monotonic_ns()) / 1e9, lambda: self._boot(boot.DEEP_SLEEP))
+
+    def _panic(self, status: int) -> None:
+        self._enter(Mode.BOOT)
+        self.supply.state(power.CPU_CURRENT_A)
+        fault = _FAULTS.get(status)
+        what = (
+            f"Guru Meditation Error: Core  0 panic'ed ({fault}). Exception was unhandled."
+            if fault
+            else "abort() was called at PC 0x00000000 on core 0"
+        )
+        self._print("", what, f"virtual bench: the application ended with {died_of(status)}", "", "Rebooting...")
+        self._after(BOOT_LOOP_S, lambda: self._boot(boot.PANIC))
+
+    # What all of them need
+
+    def _enter(self, mode: Mode) -> None:
+        """Change the mode; what belongs to the mode before ends."""
+        self._mode = mode
+        self._loader = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._application is not None:
+            self._application.kill()
+            self._application = None
+        if mode is not Mode.RUN:
+            self.supply.trigger(False)
+
+    def _after(self, delay_s: float, action: Callable[[], None]) -> None:
+        """Do *action* later, unless the mode changes before."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+        def act() -> None:
+            self._timer = None
+            action()
+
+        self._timer = self._loop.call_later(max(delay_s, 0), act)
+
+    def _waits(self) -> bool:
+        return self._timer is not None
+
+    def _print(self, *lines: str) -> None:
+        self._send("".join(f"{line}\r\n" for line in lines).encode())

@@ -1,0 +1,193 @@
+"""Build the firmware for the virtual bench: the host build of ``firmware/``, packed as `idf.py build` would leave it.
+
+The result is a build directory that esptool flashes like any other. Nothing is written into ``firmware/`` itself.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rig.errors import BenchError
+from rig.formats import image, partitions
+
+FAULTS: tuple[str, ...] = ("any-psk-identity", "plain-coap-open")
+"""Devices that are wrong on purpose: names of ``firmware/host/faults/*.c``."""
+
+PROJECT = "coaps_server"
+DEBIAN_PACKAGES = "cmake make gcc libc6-dev pkgconf libcoap3-dev"
+
+_SOURCES = Path(__file__).resolve().parents[2] / "firmware"
+_STAMP = ".rig-firmware"
+_APP_OFFSET = 0x10000
+_LIGHT_VALUES = ("off", "on")
+
+
+@dataclass(frozen=True)
+class _Variant:
+    fault: str | None
+    light_initial: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.fault or 'good'}-light-{self.light_initial}"
+
+    @property
+    def cmake_options(self) -> list[str]:
+        return [f"-DFAULT={self.fault or ''}", f"-DLIGHT_INITIAL_ON={'ON' if self.light_initial == 'on' else 'OFF'}"]
+
+
+def build_image_set(out: Path, *, fault: str | None = None, light_initial: str = "off") -> Path:
+    """Build the firmware into the directory *out*, laid out as ESP-IDF's build directory, and return *out*.
+
+    *fault* is None or one of FAULTS; *light_initial* is the first value of ``/light``, "on" or "off". CMake's own trees
+    go beside *out*. When nothing has changed since the last call, nothing runs. Processes that build at once take
+    turns. Raises BenchError when a tool or a header is missing or the build fails.
+    """
+    variant = _variant(fault, light_initial)
+    out = out.absolute()
+    fingerprint = _fingerprint(variant)
+    with _turn(out.parent):
+        if not _is_current(out, fingerprint):
+            elf = _build_elf(out.parent / f"cmake-{variant.name}", variant)
+            _write_image_set(out, elf)
+            (out / _STAMP).write_text(fingerprint, encoding="ascii")
+    return out
+
+
+def _variant(fault: str | None, light_initial: str) -> _Variant:
+    if fault is not None and fault not in FAULTS:
+        raise BenchError(f"firmware: no fault is named {fault!r}; there are {', '.join(FAULTS)}")
+    if light_initial not in _LIGHT_VALUES:
+        raise BenchError(f"firmware: light_initial is {light_initial!r}; it must be 'on' or 'off'")
+    return _Variant(fault, light_initial)
+
+
+@contextlib.contextmanager
+def _turn(directory: Path) -> Iterator[None]:
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / ".firmware.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _fingerprint(variant: _Variant) -> str:
+    """Return a hash of everything that the result depends on: sources, options, packing code, operating system."""
+    if not (_SOURCES / "host" / "CMakeLists.txt").is_file():
+        raise BenchError(f"firmware: its sources are not at {_SOURCES}; run from a checkout of the project")
+    digest = hashlib.sha256(f"{variant} {_SOURCES} {platform.platform()}".encode())
+    packing = [Path(__file__), Path(image.__file__), Path(partitions.__file__), Path("/etc/os-release")]
+    for path in [*_source_files(), *(path for path in packing if path.is_file())]:
+        digest.update(f"\0{path}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _source_files() -> list[Path]:
+    roots = [_SOURCES / "host", _SOURCES / "main" / "app"]
+    found = [path for root in roots for path in root.rglob("*") if path.is_file()]
+    return [*sorted(found), _SOURCES / "partitions.csv", _SOURCES / "version.txt"]
+
+
+def _is_current(out: Path, fingerprint: str) -> bool:
+    try:
+        stamp = (out / _STAMP).read_text(encoding="ascii")
+    except OSError:
+        return False
+    return stamp == fingerprint and all((out / name).is_file() for name in _flash_files().values())
+
+
+def _build_elf(tree: Path, variant: _Variant) -> bytes:
+    _require_tools()
+    if tree.exists():
+        shutil.rmtree(tree)
+    _run(["cmake", "-S", str(_SOURCES / "host"), "-B", str(tree), *variant.cmake_options])
+    _run(["cmake", "--build", str(tree), "--parallel"])
+    return (tree / PROJECT).read_bytes()
+
+
+def _require_tools() -> None:
+    missing = [name for name in ("cmake", "make", "cc", "pkg-config") if shutil.which(name) is None]
+    if missing:
+        raise BenchError(f"firmware: {', '.join(missing)} not found; {_install_hint()}")
+    if subprocess.run(["pkg-config", "--exists", "libcoap-3-openssl"], check=False).returncode != 0:
+        raise BenchError(f"firmware: libcoap's headers (libcoap-3-openssl) not found; {_install_hint()}")
+
+
+def _install_hint() -> str:
+    return f"install it with: apt-get install -y --no-install-recommends {DEBIAN_PACKAGES}"
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        output = (done.stdout + done.stderr).strip()
+        raise BenchError(
+            f"firmware: '{' '.join(command)}' failed:\n{output}\nif a package is missing, {_install_hint()}"
+        )
+
+
+def _write_image_set(out: Path, elf: bytes) -> None:
+    version = (_SOURCES / "version.txt").read_text(encoding="utf-8").strip()
+    table = partitions.table_from_csv((_SOURCES / "partitions.csv").read_text(encoding="utf-8"))
+    files = _flash_files()
+    contents = {
+        files["bootloader"]: image.build_bootloader(),
+        files["partition-table"]: table,
+        files["app"]: image.build_host_image(elf, project=PROJECT, version=version),
+        f"{PROJECT}.elf": elf,
+        "flasher_args.json": json.dumps(_flasher_args(), indent=4).encode() + b"\n",
+        "flash_args": _flash_args().encode(),
+    }
+    (out / _STAMP).unlink(missing_ok=True)
+    for name, content in contents.items():
+        _replace(out / name, content)
+    (out / f"{PROJECT}.elf").chmod(0o755)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write the file so that a reader sees the old bytes or the new ones, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.new")
+    draft.write_bytes(content)
+    draft.replace(path)
+
+
+def _flash_files() -> dict[str, str]:
+    return {
+        "bootloader": "bootloader/bootloader.bin",
+        "app": f"{PROJECT}.bin",
+        "partition-table": "partition_table/partition-table.bin",
+    }
+
+
+def _offsets() -> dict[str, str]:
+    return {"bootloader": "0x0", "app": hex(_APP_OFFSET), "partition-table": hex(partitions.TABLE_OFFSET)}
+
+
+def _flasher_args() -> dict[str, object]:
+    """Return the content of ``flasher_args.json`` in the layout of ESP-IDF 5.3 (``flasher_args.json.in``)."""
+    files, offsets = _flash_files(), _offsets()
+    return {
+        "write_flash_args": ["--flash_mode", "dio", "--flash_size", "4MB", "--flash_freq", "80m"],
+        "flash_settings": {"flash_mode": "dio", "flash_size": "4MB", "flash_freq": "80m"},
+        "flash_files": {offsets[name]: files[name] for name in files},
+        **{name: {"offset": offsets[name], "file": files[name], "encrypted": "false"} for name in files},
+        "extra_esptool_args": {"after": "hard_reset", "before": "default_reset", "stub": True, "chip": "esp32c3"},
+    }
+
+
+def _flash_args() -> str:
+    """Return the content of ``flash_args``, for ``esptool write-flash @flash_args``."""
+    files, offsets = _flash_files(), _offsets()
+    lines = [
+        "--flash_mode dio --flash_freq 80m --flash_size 4MB",
+        *(f"{offsets[name]} {files[name]}" for name in files),
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,405 @@
+"""The command set: a table from SCPI headers to the instrument (34465A, DC current, options DIG and MEM)."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rig.virtual.meter.instrument import INFINITE_TRIGGERS, Instrument, Wait
+from rig.virtual.meter.sampler import Source
+from rig.virtual.meter.scpi import (
+    AMPERES,
+    PLAIN,
+    SECONDS,
+    CommandTable,
+    ScpiError,
+    Unit,
+    block,
+    number_text,
+    parse_boolean,
+    parse_choice,
+    parse_message,
+    parse_number,
+    short_form,
+)
+from rig.virtual.meter.settings import (
+    LINE_PERIOD_S,
+    MAX_APERTURE_S,
+    MAX_INTERVAL_S,
+    MAX_SAMPLES,
+    MEMORY_READINGS,
+    MIN_APERTURE_S,
+    NPLC_CHOICES,
+    Settings,
+    on_time_grid,
+)
+from rig.virtual.meter.status import Register, Status
+
+MANUFACTURER = "coaps-rig virtual bench"
+MODEL = "34465A"
+FIRMWARE = "A.03.02-03.15-03.00-00.52-03-02"
+NOT_A_NUMBER = 9.91e37
+
+Answer = bytes | Wait | None
+Arguments = tuple[str, ...]
+Handler = Callable[[Arguments], Answer]
+
+
+class Commands:
+    """Executes program messages on an instrument."""
+
+    def __init__(self, instrument: Instrument) -> None:
+        self._instrument = instrument
+        self._table: CommandTable[Handler] = CommandTable()
+        for add in (self._add_common, self._add_measurement, self._add_trigger, self._add_data, self._add_status):
+            add()
+
+    def units(self, message: str) -> list[Unit]:
+        """Return the units of *message*; what is not SCPI goes to the error queue."""
+        units = []
+        for parsed in parse_message(message):
+            if isinstance(parsed, Unit):
+                units.append(parsed)
+            else:
+                self._error(parsed)
+        return units
+
+    def execute(self, unit: Unit) -> Answer:
+        """Execute one unit; its error goes to the queue and there is no answer then."""
+        with self._instrument.lock:
+            try:
+                return self._table.find(unit)(unit.arguments)
+            except ScpiError as error:
+                self._error(error)
+                return None
+
+    def _error(self, error: ScpiError) -> None:
+        with self._instrument.lock:
+            self._instrument.status.add_error(error)
+
+    # What tables are made of
+
+    def _command(self, pattern: str, action: Callable[[], None]) -> None:
+        def handle(arguments: Arguments) -> None:
+            _take(arguments, 0)
+            action()
+
+        self._table.add(pattern, handle)
+
+    def _query(self, pattern: str, answer: Callable[[], str]) -> None:
+        def handle(arguments: Arguments) -> bytes:
+            _take(arguments, 0)
+            return answer().encode()
+
+        self._table.add(pattern + "?", handle)
+
+    def _number(
+        self,
+        pattern: str,
+        get: Callable[[Settings], float],
+        put: Callable[[Settings, float], None],
+        limits: Callable[[], tuple[float, float, float]],
+        suffixes: dict[str, float] = PLAIN,
+        least: float | None = None,
+    ) -> None:
+        """Add a numeric setting with its query; *limits* gives minimum, maximum and default.
+
+        *least* is what is still accepted when the minimum depends on other settings.
+        """
+
+        def parse(text: str) -> float:
+            minimum, maximum, default = limits()
+            keywords = {"MIN": minimum, "MAX": maximum, "DEF": default, "INF": INFINITE_TRIGGERS}
+            if text[:1].isalpha():
+                return keywords[parse_choice(text, "MINimum", "MAXimum", "DEFault", "INFinity")]
+            return parse_number(text, suffixes)
+
+        def change(arguments: Arguments) -> None:
+            value = parse(_take(arguments, 1)[0])
+            minimum, maximum, _ = limits()
+            if not (minimum if least is None else least) * (1 - 1e-9) <= value <= maximum * (1 + 1e-9):
+                raise ScpiError(-222, arguments[0][:32])
+            put(self._instrument.reconfigure(), value)
+
+        def ask(arguments: Arguments) -> bytes:
+            value = parse(_take(arguments, 1)[0]) if arguments else get(self._instrument.settings)
+            return number_text(value).encode()
+
+        self._table.add(pattern, change)
+        self._table.add(pattern + "?", ask)
+
+    def _choice(
+        self,
+        pattern: str,
+        choices: tuple[str, ...],
+        get: Callable[[Settings], str],
+        put: Callable[[Settings, str], None],
+    ) -> None:
+        """Add a setting that is one of *choices*, with its query."""
+
+        def change(arguments: Arguments) -> None:
+            put(self._instrument.reconfigure(), parse_choice(_take(arguments, 1)[0], *choices))
+
+        self._table.add(pattern, change)
+        self._query(pattern, lambda: get(self._instrument.settings))
+
+    def _switch(self, pattern: str, name: str) -> None:
+        """Add an ON/OFF setting, the attribute *name* of the settings, with its query."""
+
+        def change(arguments: Arguments) -> None:
+            setattr(self._instrument.reconfigure(), name, parse_boolean(_take(arguments, 1)[0]))
+
+        self._table.add(pattern, change)
+        self._query(pattern, lambda: str(int(getattr(self._instrument.settings, name))))
+
+    # The command set
+
+    def _add_common(self) -> None:
+        instrument, status = self._instrument, self._instrument.status
+        self._query("*IDN", lambda: f"{MANUFACTURER},{MODEL},{instrument.serial},{FIRMWARE}")
+        self._query("*OPT", lambda: "DIG,MEM")
+        self._command("*RST", self._reset)
+        self._command("SYSTem:PRESet", self._reset)
+        self._command("*CLS", status.clear)
+        self._query("*ESR", lambda: str(status.read_standard_event()))
+        self._query("*STB", lambda: str(status.byte()))
+        self._command("*OPC", instrument.announce_completion)
+        self._command("*TRG", instrument.bus_trigger)
+        self._command("SYSTem:LOCal", lambda: None)
+        self._command("SYSTem:REMote", lambda: None)
+        self._query("SYSTem:ERRor[:NEXT]", status.next_error)
+        self._query("SYSTem:VERSion", lambda: "1994.0")
+        self._table.add("*OPC?", lambda _: Wait(instrument.idle, lambda: b"1"))
+        self._table.add("*WAI", lambda _: Wait(instrument.idle, lambda: None))
+
+    def _add_measurement(self) -> None:
+        instrument = self._instrument
+        sense = "[SENSe:]CURRent[:DC]:"
+        self._table.add("CONFigure:CURRent[:DC]", self._configure_current)
+        self._query("[SENSe:]FUNCtion[:ON]", lambda: f'"{instrument.settings.function}"')
+        self._number(
+            sense + "RANGe[:UPPer]",
+            lambda s: s.range_a,
+            lambda s, value: self._set_range(s, value),
+            lambda: (100e-6, 10.0, 3.0),
+            AMPERES,
+        )
+        self._switch(sense + "RANGe:AUTO", "autorange")
+        self._number(
+            sense + "APERture",
+            lambda s: s.aperture_s,
+            lambda s, value: s.set_aperture(on_time_grid(value)),
+            lambda: (MIN_APERTURE_S, MAX_APERTURE_S, 0.1),
+            SECONDS,
+        )
+        self._number(
+            sense + "NPLC",
+            lambda s: s.aperture_s / LINE_PERIOD_S,
+            lambda s, value: s.set_aperture(next(n for n in NPLC_CHOICES if n >= value * (1 - 1e-9)) * LINE_PERIOD_S),
+            lambda: (NPLC_CHOICES[0], NPLC_CHOICES[-1], 10.0),
+        )
+        self._switch(sense + "ZERO:AUTO", "autozero")
+
+    def _add_trigger(self) -> None:
+        instrument = self._instrument
+        sources = ("IMMediate", "EXTernal", "BUS", "INTernal")
+        self._choice(
+            "TRIGger:SOURce", sources, lambda s: s.trigger_source.value, lambda s, v: _put(s, trigger_source=Source(v))
+        )
+        self._choice(
+            "TRIGger:SLOPe",
+            ("POSitive", "NEGative"),
+            lambda s: "POS" if s.trigger_rising else "NEG",
+            lambda s, value: _put(s, trigger_rising=value == "POS"),
+        )
+        self._number(
+            "TRIGger:LEVel",
+            lambda s: s.trigger_level_a,
+            lambda s, value: _put(s, trigger_level_a=value),
+            lambda: (-12.0, 12.0, 0.0),
+            AMPERES,
+        )
+        self._number(
+            "TRIGger:COUNt",
+            lambda s: s.trigger_count,
+            lambda s, value: _put(s, trigger_count=value),
+            lambda: (1, INFINITE_TRIGGERS, 1),
+        )
+        self._number(
+            "TRIGger:DELay",
+            lambda s: s.trigger_delay_s,
+            lambda s, value: _put(s, trigger_delay_s=value),
+            lambda: (0.0, 3600.0, 0.0),
+            SECONDS,
+        )
+        self._number(
+            "SAMPle:COUNt",
+            lambda s: s.sample_count,
+            lambda s, value: s.set_counts(round(value), s.pretrigger_count),
+            lambda: (1, MAX_SAMPLES, 1),
+        )
+        self._number(
+            "SAMPle:COUNt:PRETrigger",
+            lambda s: s.pretrigger_count,
+            lambda s, value: s.set_counts(s.sample_count, round(value)),
+            lambda: (0, MEMORY_READINGS - 1, 0),
+        )
+        self._choice(
+            "SAMPle:SOURce",
+            ("IMMediate", "TIMer"),
+            lambda s: "TIM" if s.sample_timer else "IMM",
+            lambda s, value: _put(s, sample_timer=value == "TIM"),
+        )
+        self._number(
+            "SAMPle:TIMer",
+            lambda s: s.timer_s,
+            lambda s, value: s.set_timer(value),
+            lambda: (on_time_grid(instrument.settings.reading_time_s), MAX_INTERVAL_S, 1.0),
+            SECONDS,
+            MIN_APERTURE_S,
+        )
+        self._command("INITiate[:IMMediate]", instrument.initiate)
+        self._command("ABORt", instrument.abort)
+
+    def _add_data(self) -> None:
+        instrument = self._instrument
+        self._table.add("FORMat[:DATA]", self._set_format)
+        self._query("FORMat[:DATA]", lambda: _format_text(instrument.settings))
+        self._table.add("FORMat:BORDer", self._set_border)
+        self._query("FORMat:BORDer", lambda: "SWAP" if instrument.settings.little_endian else "NORM")
+        self._query("DATA:POINts", self._points)
+        self._query("DATA:LAST", self._last)
+        self._table.add("DATA:REMove?", self._remove)
+        self._table.add("R?", self._read_and_remove)
+        self._table.add("FETCh?", lambda arguments: self._fetch(_take(arguments, 0)))
+        self._table.add("READ?", self._read)
+
+    def _add_status(self) -> None:
+        status = self._instrument.status
+        self._register("STATus:QUEStionable", status.questionable)
+        self._register("STATus:OPERation", status.operation)
+        self._mask("*ESE", status, "standard_event_enable")
+        self._mask("*SRE", status, "service_request_enable")
+
+    def _register(self, pattern: str, register: Register) -> None:
+        """Add the queries of a status register; its event is cleared by reading it."""
+        self._query(pattern + ":CONDition", lambda: self._fresh(lambda: register.condition))
+        self._query(pattern + "[:EVENt]", lambda: self._fresh(register.read_event))
+        self._mask(pattern + ":ENABle", register, "enable")
+
+    def _mask(self, pattern: str, holder: Register | Status, name: str) -> None:
+        def change(arguments: Arguments) -> None:
+            setattr(holder, name, int(parse_number(_take(arguments, 1)[0])))
+
+        self._table.add(pattern, change)
+        self._query(pattern, lambda: str(getattr(holder, name)))
+
+    # What commands do
+
+    def _fresh(self, answer: Callable[[], int]) -> str:
+        self._instrument.advance()
+        return f"{answer():+d}"
+
+    def _reset(self) -> None:
+        instrument = self._instrument
+        instrument.reconfigure()
+        instrument.settings = Settings()
+        instrument.set_range(instrument.settings.range_a)
+
+    def _configure_current(self, arguments: Arguments) -> None:
+        range_text = _take(arguments, 0, 2)[0] if arguments else "AUTO"
+        automatic = range_text.upper() in ("AUTO", "DEF", "DEFAULT")
+        value = None if automatic else parse_number(range_text, AMPERES)
+        if value is not None and not 0 < value <= 10.0:
+            raise ScpiError(-222, range_text[:32])
+        instrument = self._instrument
+        instrument.set_range(value or instrument.settings.range_a)
+        instrument.settings.configure_current(automatic)
+
+    def _set_range(self, settings: Settings, value: float) -> None:
+        settings.autorange = False
+        self._instrument.set_range(value)
+
+    def _set_format(self, arguments: Arguments) -> None:
+        _take(arguments, 1, 2)
+        kind = parse_choice(arguments[0], "ASCii", "REAL")
+        length = parse_number(arguments[1]) if len(arguments) > 1 else 64
+        if kind == "REAL" and length not in (32, 64):
+            raise ScpiError(-224, arguments[1][:32])
+        self._instrument.settings.binary_bytes = int(length) // 8 if kind == "REAL" else 0
+
+    def _set_border(self, arguments: Arguments) -> None:
+        order = parse_choice(_take(arguments, 1)[0], "NORMal", "SWAPped", "SWAP")
+        self._instrument.settings.little_endian = order == "SWAP"
+
+    def _points(self) -> str:
+        self._instrument.advance()
+        return f"{self._instrument.memory.count:+d}"
+
+    def _last(self) -> str:
+        self._instrument.advance()
+        last = self._instrument.memory.last
+        return f"{number_text(NOT_A_NUMBER if last is None else last)} ADC"
+
+    def _remove(self, arguments: Arguments) -> Answer:
+        _take(arguments, 1, 2)
+        instrument = self._instrument
+        count = round(parse_number(arguments[0]))
+        wait = len(arguments) > 1 and parse_choice(arguments[1], "WAIT") == "WAIT"
+        instrument.advance()
+        if instrument.memory.count >= count:
+            return self._block(instrument.memory.take(count))
+        if not wait or not instrument.acquiring:
+            raise ScpiError(-222, "fewer readings than requested")
+        return Wait(
+            lambda: instrument.idle() or instrument.memory.count >= count,
+            lambda: self._block(instrument.memory.take(count)),
+        )
+
+    def _read_and_remove(self, arguments: Arguments) -> bytes:
+        _take(arguments, 0, 1)
+        count = round(parse_number(arguments[0])) if arguments else MEMORY_READINGS
+        if not 1 <= count <= MEMORY_READINGS:
+            raise ScpiError(-222, arguments[0][:32])
+        self._instrument.advance()
+        return self._block(self._instrument.memory.take(count))
+
+    def _fetch(self, _: Arguments) -> Wait:
+        return Wait(self._instrument.idle, lambda: self._payload(self._instrument.readings()))
+
+    def _read(self, arguments: Arguments) -> Wait:
+        _take(arguments, 0)
+        self._instrument.initiate()
+        return self._fetch(())
+
+    def _payload(self, readings: NDArray[np.float64]) -> bytes:
+        return self._block(readings) if self._instrument.settings.binary_bytes else _ascii(readings)
+
+    def _block(self, readings: NDArray[np.float64]) -> bytes:
+        settings = self._instrument.settings
+        if not settings.binary_bytes:
+            return block(_ascii(readings))
+        order = "<" if settings.little_endian else ">"
+        return block(readings.astype(f"{order}f{settings.binary_bytes}").tobytes())
+
+
+def _take(arguments: Arguments, least: int, most: int | None = None) -> Arguments:
+    """Return *arguments* if their number is right."""
+    if len(arguments) < least:
+        raise ScpiError(-109)
+    if len(arguments) > (least if most is None else most):
+        raise ScpiError(-108)
+    return arguments
+
+
+def _put(settings: Settings, **values: object) -> None:
+    for name, value in values.items():
+        setattr(settings, name, value)
+
+
+def _ascii(readings: NDArray[np.float64]) -> bytes:
+    return ",".join(number_text(reading) for reading in readings).encode()
+
+
+def _format_text(settings: Settings) -> str:
+    return f"REAL,{settings.binary_bytes * 8}" if settings.binary_bytes else f"{short_form('ASCii')},9"

@@ -1,0 +1,7 @@
+"""What is tested: the requirement catalogue, limits, plans, and the pytest modules that verify them."""
+
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+CATALOGUE = HERE / "requirements.yaml"
+LIMITS = HERE / "limits.yaml"

@@ -1,0 +1,82 @@
+"""Energy of a handshake and of a request: ENE-03, ENE-05."""
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from rig.board import Console
+from rig.clock import now_s
+from rig.energy import Mark, Measurement, Phase, combine_repeats, energy
+from rig.fixtures.coaps import Coaps
+from rig.fixtures.measure import Measure
+from rig.meter import Capture as CurrentCapture
+from rig.meter import Trigger
+from rig.router import Capture
+
+pytestmark = pytest.mark.usefixtures("router", "meter")
+
+REPEATS = 5
+COAPS_PORT = 5684
+RADIO_TAIL_S = 0.05
+"""How long after the last packet the receiver is counted to what it was switched on for."""
+
+
+@pytest.mark.requirement("ENE-03")
+def test_energy_of_a_handshake(coap: Coaps, console: Console, measure: Measure) -> None:
+    coap.prove_alive()
+    repeats: list[Measurement] = []
+    evidence: list[Path] = []
+    for _ in range(REPEATS):
+        with measure.packets("handshake") as packets, _current(measure, "handshake") as current:
+            began_s = now_s()
+            session = coap.connect()
+            started = console.wait_mark("handshake_start", since_s=began_s)
+            waveform = measure.align(current.result(timeout_s=10), started)
+        session.close()
+        phase = _on_the_air("handshake", packets)
+        repeats.append(energy("handshake_energy", phase.window(waveform), measure.supply))
+        evidence += [packets.path, measure.keep(waveform, [phase])]
+    measure("ENE-03", combine_repeats("handshake_energy", repeats), evidence=evidence, notes=_notes("handshakes"))
+
+
+@pytest.mark.requirement("ENE-05")
+def test_energy_of_a_request(coap: Coaps, console: Console, measure: Measure) -> None:
+    repeats: list[Measurement] = []
+    evidence: list[Path] = []
+    with coap.session() as session:
+        for _ in range(REPEATS):
+            with measure.packets("request") as packets, _current(measure, "request") as current:
+                began_s = now_s()
+                response = session.get("/light")
+                started = console.wait_mark("request_start", since_s=began_s)
+                waveform = measure.align(current.result(timeout_s=10), started)
+            assert response.code == "2.05"
+            phase = _on_the_air("request", packets)
+            repeats.append(energy("request_energy", phase.window(waveform), measure.supply))
+            evidence += [packets.path, measure.keep(waveform, [phase])]
+    measure("ENE-05", combine_repeats("request_energy", repeats), evidence=evidence, notes=_notes("requests"))
+
+
+def _current(measure: Measure, name: str) -> AbstractContextManager[CurrentCapture]:
+    """Record from the next rising edge of the board's trigger line."""
+    return measure.current(
+        name, range_a=1.0, interval_s=20e-6, duration_s=0.25, pretrigger_s=0.05, trigger=Trigger.external_rising()
+    )
+
+
+def _on_the_air(name: str, packets: Capture) -> Phase:
+    """Return the phase from the first packet to the board to the radio's tail after the last one from it."""
+    seen = [packet for packet in packets.packets() if packet.side == "board"]
+    to_board = [packet.t_s for packet in seen if packet.destination[1] == COAPS_PORT]
+    from_board = [packet.t_s for packet in seen if packet.source[1] == COAPS_PORT]
+    uncertainty_s = packets.clock.uncertainty_s
+    return Phase(
+        name,
+        Mark("first packet at the board", min(to_board), uncertainty_s),
+        Mark("end of the radio's tail", max(from_board) + RADIO_TAIL_S, uncertainty_s),
+    )
+
+
+def _notes(what: str) -> list[str]:
+    return [f"mean of {REPEATS} {what}", f"with a radio tail of {RADIO_TAIL_S * 1000:g} ms after the last packet"]

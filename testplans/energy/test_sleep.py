@@ -1,0 +1,128 @@
+"""Deep sleep: RSM-05, ENE-04, ENE-06."""
+
+from contextlib import suppress
+
+import pytest
+
+from rig.board import Console
+from rig.clock import now_s
+from rig.coap import NoAnswer, Session
+from rig.energy import Mark, Phase, duration
+from rig.errors import DeviceError
+from rig.fixtures.coaps import Coaps
+from rig.fixtures.measure import Measure
+from rig.formats.impairment import Impairment
+from rig.router import Router
+
+WAKE = r"rst:0x5 \(DSLEEP\)"
+WAKE_TIMEOUT_S = 10.0
+WAKE_SLEEP_S = 2.0
+WAKE_CAPTURE_S = 4.0
+FLOOR_SLEEP_S = 8.0
+FLOOR_S = 2.0
+CONSOLE_LATENCY_S = 0.005
+"""Half-width of the time from the chip's first letter to the rig's stamp: one line at 115200 baud, and the host."""
+
+
+@pytest.mark.requirement("RSM-05")
+def test_new_handshake_after_deep_sleep(coap: Coaps, console: Console, router: Router, measure: Measure) -> None:
+    with measure.packets("sleep") as capture:
+        with coap.session(ack_timeout_s=0.25, max_retransmit=3) as old:
+            before = old.get("/stats").json()
+            slept_s = _sleep_unheard(coap, console, router, 2.0)
+            console.wait_mark("network_up", since_s=slept_s, timeout_s=WAKE_TIMEOUT_S)
+            stale = _ask(old)
+        with coap.session() as new:
+            after = new.get("/stats")
+    woke = after.json()["boot_count"] == before["boot_count"] + 1
+    measure.check(
+        "RSM-05",
+        "after deep sleep the old session stays unanswered, a new handshake and request work",
+        stale is None and after.code == "2.05" and woke,
+        observed=f"old session: {stale or 'no answer'}; new session: {after.code}; "
+        f"boot count {before['boot_count']} before, {after.json()['boot_count']} after",
+        evidence=[capture.path],
+    )
+
+
+@pytest.mark.requirement("ENE-04")
+@pytest.mark.usefixtures("meter")
+def test_deep_sleep_current(coap: Coaps, console: Console, measure: Measure) -> None:
+    coap.prove_alive()
+    slept_s = _sleep(coap, console, FLOOR_SLEEP_S)
+    floor, readings = measure.floor("deep-sleep", duration_s=FLOOR_S)
+    measured_s = now_s()
+    woke = console.wait_mark("boot", since_s=slept_s, timeout_s=FLOOR_SLEEP_S + WAKE_TIMEOUT_S)
+    coap.prove_alive()
+    if woke.at_s - woke.device_us * 1e-6 < measured_s:
+        measure.inconclusive(
+            "ENE-04",
+            "the board sleeps while its current is measured",
+            observed="it woke before the last reading",
+            evidence=[readings],
+        )
+    measure(
+        "ENE-04",
+        floor.measurement("deep_sleep_current"),
+        evidence=[readings],
+        notes=[f"{FLOOR_S:g} s on the {floor.range_a:g} A range, {len(floor.steps)} wider ranges before it"],
+    )
+
+
+@pytest.mark.requirement("ENE-06")
+@pytest.mark.usefixtures("meter")
+def test_wake_to_first_answer(coap: Coaps, console: Console, measure: Measure) -> None:
+    coap.prove_alive()
+    with measure.current("wake", range_a=1.0, interval_s=200e-6, duration_s=WAKE_CAPTURE_S) as current:
+        slept_s = _sleep(coap, console, WAKE_SLEEP_S)
+        console.expect(WAKE, timeout_s=WAKE_TIMEOUT_S)
+        woke_s = now_s()
+        console.wait_mark("network_up", since_s=slept_s, timeout_s=WAKE_TIMEOUT_S)
+        with coap.session() as session:
+            response = session.get("/light")
+        waveform = current.result(timeout_s=WAKE_CAPTURE_S + WAKE_TIMEOUT_S)
+    phases = [_phase("deep sleep", slept_s, woke_s), _phase("wake to first answer", woke_s, response.received_s)]
+    file = measure.keep(waveform, [phase for phase in phases if phase.end.t_s < waveform.end_s])
+    measure(
+        "ENE-06",
+        duration(
+            "wake_to_first_answer",
+            woke_s,
+            response.received_s,
+            start_uncertainty_s=CONSOLE_LATENCY_S,
+            end_uncertainty_s=CONSOLE_LATENCY_S,
+        ),
+        evidence=[file],
+        notes=[f"the first answer was {response.code}"],
+    )
+
+
+def _phase(name: str, start_s: float, end_s: float) -> Phase:
+    return Phase(name, Mark("", start_s, CONSOLE_LATENCY_S), Mark("", end_s, CONSOLE_LATENCY_S))
+
+
+def _sleep(coap: Coaps, console: Console, duration_s: float) -> float:
+    """Put the board to sleep from a session of its own; return when the board said that it goes."""
+    began_s = now_s()
+    with coap.session() as session:
+        response = session.put("/power", str(round(duration_s * 1000)))
+    if response.code != "2.04":
+        raise DeviceError(f"PUT /power was answered {response.code}: the board does not go to sleep")
+    return console.wait_mark("sleep_entry", since_s=began_s).at_s
+
+
+def _sleep_unheard(coap: Coaps, console: Console, router: Router, duration_s: float) -> float:
+    """Put the board to sleep while nothing reaches the client: its close_notify is lost, as to a client out of range."""
+    with coap.session() as session, router.impaired(to_client=Impairment(loss=100.0)):
+        began_s = now_s()
+        with suppress(NoAnswer):
+            session.put("/power", str(round(duration_s * 1000)), confirmable=False, timeout_s=0.5)
+        return console.wait_mark("sleep_entry", since_s=began_s).at_s
+
+
+def _ask(session: Session) -> str | None:
+    """Return the code that *session* is answered with, None for silence."""
+    try:
+        return session.get("/stats", timeout_s=5.0).code
+    except NoAnswer:
+        return None

@@ -1,0 +1,103 @@
+"""A virtual meter in a process of its own; the test plays the board on the supply wire."""
+
+import contextlib
+import json
+import select
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from rig.meter import Accuracy, Keysight34465A, load_accuracy
+
+DOCUMENT = Path("rig/virtual/meter/accuracy-34465a-virtual.yaml")
+
+
+@dataclass
+class SupplyPlayer:
+    """The board's end of the supply wire."""
+
+    wire: socket.socket
+
+    def current(self, amps: float, t_ns: int | None = None) -> int:
+        """Draw *amps* from *t_ns* (now) on; return that instant."""
+        t_ns = time.monotonic_ns() if t_ns is None else t_ns
+        self.wire.send(f"{t_ns} i {amps!r}".encode())
+        return t_ns
+
+    def line(self, level: int, t_ns: int | None = None) -> int:
+        """Set the trigger line; return the instant."""
+        t_ns = time.monotonic_ns() if t_ns is None else t_ns
+        self.wire.send(f"{t_ns} gpio {level}".encode())
+        return t_ns
+
+    def voltages(self) -> list[float]:
+        """Return the voltages announced since the last call."""
+        found = []
+        while select.select([self.wire], [], [], 0.05)[0]:
+            t_text, verb, volts = self.wire.recv(4096).decode().split()
+            assert verb == "v"
+            assert int(t_text) <= time.monotonic_ns()
+            found.append(float(volts))
+        return found
+
+
+@dataclass
+class VirtualMeterProcess:
+    """A running ``python -m rig.virtual.meter``."""
+
+    process: subprocess.Popen[str]
+    visa: str
+    supply: Path
+
+    @contextlib.contextmanager
+    def board(self) -> Iterator[SupplyPlayer]:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as wire:
+            wire.connect(str(self.supply))
+            yield SupplyPlayer(wire)
+
+
+@pytest.fixture
+def virtual(tmp_path: Path) -> Iterator[VirtualMeterProcess]:
+    supply = tmp_path / "supply"
+    config = {
+        "name": "m1",
+        "accuracy": str(DOCUMENT),
+        "supply": str(supply),
+        "seed": 3,
+        "serial": "T3",
+        "supply_voltage_v": 3.3,
+    }
+    (tmp_path / "meter.json").write_text(json.dumps(config))
+    command = [sys.executable, "-m", "rig.virtual.meter", "--config", str(tmp_path / "meter.json")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        facts = json.loads(process.stdout.readline())
+        assert facts["name"] == "m1"
+        yield VirtualMeterProcess(process, facts["visa"], supply)
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(timeout=20) in (0, -9)
+    assert process.returncode == -9 or not supply.exists()
+
+
+@pytest.fixture
+def board(virtual: VirtualMeterProcess) -> Iterator[SupplyPlayer]:
+    with virtual.board() as player:
+        yield player
+
+
+@pytest.fixture
+def accuracy() -> Accuracy:
+    return load_accuracy(DOCUMENT)
+
+
+@pytest.fixture
+def meter(virtual: VirtualMeterProcess, accuracy: Accuracy) -> Iterator[Keysight34465A]:
+    with Keysight34465A(virtual.visa, accuracy) as opened:
+        yield opened

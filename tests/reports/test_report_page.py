@@ -1,0 +1,146 @@
+"""report.html: one file, nothing fetched, nothing that a device says runs."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from rig.reports.html import write_report
+
+HOSTILE = "</td><script>alert(1)</script>\x1b[2J\u202e\ud800\"onload='x'"
+FETCHING = {"src", "srcset", "href", "action", "data", "poster", "background", "cite", "formaction", "xlink:href"}
+
+
+class Page(HTMLParser):
+    """The elements of a page, and the text outside script and style."""
+
+    def __init__(self, content: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self._inside = ""
+        self.scripts: list[str] = []
+        self.styles: list[str] = []
+        self.feed(content)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        self._inside = tag
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag):
+        assert tag
+        self._inside = ""
+
+    def handle_data(self, data):
+        if self._inside == "script":
+            self.scripts[-1] += data
+        elif self._inside == "style":
+            self.styles.append(data)
+        else:
+            self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def read(path: Path) -> Page:
+    return Page(path.read_text(encoding="utf-8"))
+
+
+def test_first_screen_and_every_row(make_run):
+    page = read(write_report(make_run()))
+    for words in ("coaps-light 1.4.0 on bulb-1", "7c:df:a1:00:00:01", "ab" * 32, "1 min 37 s", "3 of 11 requirements"):
+        assert words in page.text
+    for requirement in ("PSK-01", "WIR-01", "OBS-01", "HS-18", "RSM-05", "ENE-03", "ENE-04", "ENE-05", "ENE-06"):
+        assert requirement in page.text
+    assert "did not finish" not in page.text
+    assert "router relay: capture stopped early" in page.text
+    assert "-113,Undefined header" in page.text
+    assert ".venv/bin/rig run -k test_psk_01" in page.text
+    assert "19 of 20 handshakes succeeded" in page.text
+
+
+def test_a_cut_run_says_so_plainly(make_run):
+    page = read(write_report(make_run(finish=False)))
+    assert "This run did not finish." in page.text
+    assert "ENE-03" in page.text
+
+
+def test_an_empty_journal_still_makes_a_page(tmp_path):
+    (tmp_path / "journal.jsonl").write_text("")
+    page = read(write_report(tmp_path))
+    assert "This run did not finish." in page.text
+    assert "Nothing was judged." in page.text
+    assert page.all("script") == []
+
+
+@pytest.mark.parametrize("finish", [True, False])
+def test_nothing_hostile_runs(make_run, finish):
+    path = write_report(make_run(hostile=HOSTILE, finish=finish))
+    page = read(path)
+    assert page.text.count("<script>alert(1)</script>\\x1b[2J\\u202e\\ud800") > 20
+    assert len(page.all("script")) == 3
+    assert not any("alert(1)" in script for script in page.scripts[1:])
+    assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", page.text)
+
+
+def test_hostile_phase_names_are_data_of_the_plot(make_run):
+    script = read(write_report(make_run(hostile=HOSTILE))).scripts[0]
+    assert "<" not in script
+    assert "\\x1b[2J" in json.dumps(json.loads(script), ensure_ascii=False).replace("\\\\", "\\")
+
+
+def test_the_page_fetches_nothing(make_run):
+    page = read(write_report(make_run()))
+    addresses = [value for _, row in page.elements for name, value in row.items() if name in FETCHING and value]
+    assert addresses
+    assert not [address for address in addresses if ":" in address or address.startswith("//")]
+    assert not page.all("link")
+    assert not page.all("iframe")
+    assert not any("url(" in style or "@import" in style for style in page.styles)
+    policy = next(row["content"] for row in page.all("meta") if row.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none';")
+    assert "'unsafe-inline'" not in policy.partition("script-src")[2]
+    assert policy.count("'sha256-") == 2
+
+
+def test_evidence_links_stay_in_the_run_folder(make_run):
+    directory = make_run(hostile=" #%?\"'")
+    page = read(write_report(directory))
+    links = {row["href"] for row in page.all("a")} - {None}
+    assert "handshake.pcapng" in links
+    assert "current%20%23%25%3F%22%27.f32" in links
+    assert not [link for link in links if ".." in link]
+    assert "../../etc/passwd (not in the run folder)" in " ".join(page.text.split())
+
+
+def test_tables_and_headings_are_named(make_run):
+    page = read(write_report(make_run()))
+    assert len(page.all("h1")) == 1
+    assert len(page.all("th")) == len([row for row in page.all("th") if row.get("scope")])
+    ids = [row["id"] for _, row in page.elements if "id" in row]
+    assert len(ids) == len(set(ids))
+    labels = [row["aria-labelledby"] for _, row in page.elements if "aria-labelledby" in row]
+    assert set(labels) <= set(ids)
+
+
+def test_size_and_the_same_bytes_again(make_run):
+    directory = make_run(samples=2_000_000)
+    path = write_report(directory)
+    first = path.read_bytes()
+    assert len(first) < 2_000_000
+    assert write_report(directory).read_bytes() == first
+
+
+def test_many_captures_stay_small(make_run):
+    directory = make_run(samples=40_000)
+    journal = directory / "journal.jsonl"
+    lines = journal.read_text().splitlines()
+    waveforms = [line for line in lines if '"waveform"' in line] * 24
+    journal.write_text("\n".join([*lines, *waveforms]) + "\n")
+    assert write_report(directory).stat().st_size < 5_000_000

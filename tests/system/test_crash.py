@@ -1,0 +1,58 @@
+"""What is left after ``kill -9``: no process, no lock, and a record that still makes a report."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+RIG = [sys.executable, "-m", "rig.cli.main"]
+
+
+def processes_naming(text: str) -> list[str]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if text in command:
+                found.append(command)
+    return found
+
+
+def journal(run_dir: Path) -> list[dict[str, Any]]:
+    path = run_dir / "journal.jsonl"
+    return [json.loads(line) for line in path.read_text().split("\n")[:-1]] if path.exists() else []
+
+
+def wait_for(condition: Any, *, tries: int = 600) -> None:
+    """Poll until *condition* holds; the bound only ends a test that would hang."""
+    for _ in range(tries):
+        if condition():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it did not happen")
+
+
+def test_sigkill_leaves_no_process_no_lock_and_a_readable_record(tmp_path: Path, rig: Any) -> None:
+    run_dir = tmp_path / "run"
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        [*RIG, "demo", "--run-dir", str(run_dir)], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        wait_for(lambda: sum(row["event"] == "test_end" for row in journal(run_dir)) >= 3)
+        process.send_signal(signal.SIGKILL)
+    wait_for(lambda: not processes_naming(str(tmp_path)))
+    wait_for(lambda: not list(tmp_path.glob("rig-virtual-*")))
+    finished = [row["test"] for row in journal(run_dir) if row["event"] == "test_end"]
+    again = rig("report", run_dir)
+    assert again.returncode == 0, again.stderr
+    page = (run_dir / "report.html").read_text()
+    assert "did not finish" in page
+    summary = json.loads((run_dir / "summary.json").read_text())
+    assert {row["test"] for row in summary["verdicts"] if row["state"] == "pass"} >= set(finished[:3])

@@ -1,0 +1,91 @@
+"""The loader against unmodified esptool: its command line once, its Python API for the rest."""
+
+import hashlib
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import esptool
+from esptool.targets import ESP32C3ROM
+
+MAC = "7c:df:a1:0a:ff:c0"
+
+
+@contextmanager
+def connected(board, *, stub: bool = True) -> Iterator[ESP32C3ROM]:
+    """Connect as esptool does, over a serial client that does not negotiate unchanged settings again."""
+    with board.open_port() as port:
+        rom = ESP32C3ROM(port)
+        rom.connect("default-reset")
+        yield rom.run_stub() if stub else rom
+
+
+def test_command_line_flashes_and_the_board_boots_what_was_flashed(run_board, probe_flash: bytes, tmp_path: Path):
+    board = run_board()
+    whole = tmp_path / "whole.bin"
+    whole.write_bytes(probe_flash.rstrip(b"\xff"))
+    command = [sys.executable, "-m", "esptool", "--chip", "esp32c3", "--port", board.url]
+    written = subprocess.run(
+        [*command, "write-flash", "0x0", str(whole)], capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+    assert written.returncode == 0, written.stdout + written.stderr
+    assert "ESP32-C3 (QFN32) (revision v0.4)" in written.stdout
+    assert MAC in written.stdout
+    assert "Hash of data verified." in written.stdout
+    assert board.flash.read_bytes() == probe_flash
+    with board.console() as console:
+        console.reset()
+        console.expect("probe pid=")
+
+
+def test_stub_writes_reads_verifies_and_erases(run_board):
+    board = run_board()
+    random = os.urandom(0x30123)  # does not compress: the plain write command as well
+    text = b"compressible " * 20000
+    with connected(board) as stub:
+        assert stub.IS_STUB
+        assert ":".join(f"{byte:02x}" for byte in stub.read_mac()) == MAC
+        assert stub.flash_id() == 0x1640EF
+        stub.flash_set_parameters(4 << 20)
+        esptool.write_flash(stub, [(0x20000, text), (0x100000, random)], flash_size="4MB")
+        esptool.write_flash(stub, [(0x200000, random)], no_compress=True, flash_size="4MB")
+        assert stub.read_flash(0x20000, len(text)) == text
+        assert stub.read_flash(0x100000, len(random)) == stub.read_flash(0x200000, len(random)) == random
+        esptool.verify_flash(stub, [(0x200000, random)], flash_size="4MB")
+        stub.erase_region(0x100000, 0x1000)
+        assert stub.read_flash(0x100000, 0x1800) == b"\xff" * 0x1000 + random[0x1000:0x1800]
+        esptool.erase_flash(stub)
+    assert set(board.flash.read_bytes()) == {0xFF}
+
+
+def test_rom_alone_writes_and_reads(run_board):
+    board = run_board()
+    data = os.urandom(0x2100)
+    with connected(board, stub=False) as rom:
+        assert not rom.IS_STUB
+        assert rom.get_chip_revision() == 4
+        esptool.attach_flash(rom)
+        esptool.write_flash(rom, [(0x20000, data)], no_compress=True, flash_size="4MB")
+        assert rom.read_flash(0x20000, 200) == data[:200]
+        esptool.write_flash(rom, [(0x40000, b"z" * 3000)], flash_size="4MB")
+        assert rom.flash_md5sum(0x40000, 3000) == hashlib.md5(b"z" * 3000).hexdigest()
+    assert board.flash.read_bytes()[0x20000:0x22100] == data
+
+
+def test_a_busy_port_refuses_the_second_client_and_keeps_the_first(run_board, probe_flash: bytes):
+    board = run_board(flash=probe_flash)
+    with board.console() as first:
+        first.reset()
+        first.expect("probe pid=")
+        host, port = board.url.removeprefix("rfc2217://").split(":")
+        with socket.create_connection((host, int(port))) as second:
+            assert second.recv(1) == b""
+        first.write("say 7")
+        first.expect("said 7\r\n")
+    with board.console() as again:
+        again.write("say 8")
+        again.expect("said 8\r\n")

@@ -1,0 +1,138 @@
+"""The loader's protocol without a port: framing, damaged requests, any bytes at all."""
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rig.errors import ConfigError
+from rig.formats.image import xor_checksum
+from rig.virtual.board import slip
+from rig.virtual.board.flash import FLASH_BYTES, Flash, FlashRangeError
+from rig.virtual.board.loader import Loader
+
+SYNC, READ_REG, MEM_END, FLASH_BEGIN, FLASH_DATA, MD5, ERASE_FLASH, READ_FLASH = 8, 10, 6, 2, 3, 0x13, 0xD0, 0xD2
+OPCODES = [*range(0x02, 0x15), *range(0xD0, 0xD4)]
+
+
+class Host:
+    """What a flasher sends and hears."""
+
+    def __init__(self, flash: Flash) -> None:
+        self.heard: list[bytes] = []
+        self.left_loader = 0
+        self._decoder = slip.Decoder()
+        self.loader = Loader(flash, bytes(6), lambda data: self.heard.extend(self._decoder.feed(data)), self._leave)
+
+    def _leave(self) -> None:
+        self.left_loader += 1
+
+    def say(self, opcode: int, data: bytes = b"", checksum: int = 0) -> list[bytes]:
+        self.heard.clear()
+        self.loader.feed(slip.encode(struct.pack("<BBHI", 0, opcode, len(data), checksum) + data))
+        return list(self.heard)
+
+    def start_stub(self) -> None:
+        assert self.say(MEM_END, struct.pack("<II", 0, 0x40380000))[-1] == b"OHAI"
+
+
+@pytest.fixture(scope="module")
+def flash(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flash]:
+    with Flash(tmp_path_factory.mktemp("flash") / "flash.bin") as empty:
+        yield empty
+
+
+@given(st.lists(st.binary(min_size=1, max_size=50)), st.integers(1, 20))
+def test_slip_frames_come_back_whole_however_they_are_cut(payloads: list[bytes], size: int) -> None:
+    stream = b"".join(slip.encode(payload) for payload in payloads)
+    decoder = slip.Decoder()
+    frames = [frame for i in range(0, len(stream), size) for frame in decoder.feed(stream[i : i + size])]
+    assert frames == payloads
+
+
+@given(st.binary(max_size=200))
+def test_slip_decodes_any_bytes(data: bytes) -> None:
+    slip.Decoder().feed(data)
+
+
+def test_sync_is_answered_eight_times_and_tells_rom_from_stub(flash: Flash) -> None:
+    host = Host(flash)
+    data = bytes.fromhex("07071220") + b"\x55" * 32
+    assert host.say(SYNC, data) == [struct.pack("<BBHI", 1, SYNC, 4, 0x20120707) + bytes(4)] * 8
+    host.start_stub()
+    assert host.say(SYNC, data) == [struct.pack("<BBHI", 1, SYNC, 2, 0) + bytes(2)] * 8
+
+
+def test_unknown_commands_and_stub_commands_without_a_stub_are_refused(flash: Flash) -> None:
+    host = Host(flash)
+    for opcode in (0x77, ERASE_FLASH, READ_FLASH):
+        assert host.say(opcode)[0][-4:] == b"\x01\x05\x00\x00"
+    host.start_stub()
+    assert host.say(0x77)[0][-2:] == b"\x01\xff"
+
+
+def test_a_block_with_a_wrong_checksum_is_refused_and_not_written(flash: Flash) -> None:
+    host = Host(flash)
+    block = b"data"
+    request = struct.pack("<IIII", len(block), 0, 0, 0) + block
+    assert host.say(FLASH_DATA, request, xor_checksum(block))[0][8:10] == b"\x01\x06"  # nothing was begun
+    host.say(FLASH_BEGIN, struct.pack("<IIII", 4, 1, 0x400, 0x5000))
+    assert host.say(FLASH_DATA, request, xor_checksum(block) ^ 1)[0][8:10] == b"\x01\x07"
+    assert flash.read(0x5000, 4) == b"\xff" * 4
+    assert host.say(FLASH_DATA, request, xor_checksum(block))[0][8:10] == b"\x00\x00"
+    assert flash.read(0x5000, 5) == b"data\xff"
+
+
+def test_ranges_beyond_the_flash_are_refused(flash: Flash) -> None:
+    host = Host(flash)
+    assert host.say(MD5, struct.pack("<IIII", FLASH_BYTES - 1, 2, 0, 0))[0][-4:-2] == b"\x01\x08"
+    assert host.say(FLASH_BEGIN, struct.pack("<IIII", 0x1000, 1, 0x400, FLASH_BYTES))[0][-4:-2] == b"\x01\x08"
+
+
+def test_a_read_waits_for_its_acknowledgements_and_ends_with_the_md5(flash: Flash) -> None:
+    host = Host(flash)
+    host.start_stub()
+    blocks = host.say(READ_FLASH, struct.pack("<IIII", 0x100000, 4096, 1024, 2))[1:]
+    assert [len(block) for block in blocks] == [1024, 1024]
+    for acknowledged in (1024, 2048, 3072, 4096):
+        host.loader.feed(slip.encode(struct.pack("<I", acknowledged)))
+    assert [len(frame) for frame in host.heard[1:]] == [1024] * 4 + [16]
+    assert len(host.say(SYNC)) == 8
+
+
+def test_nor_flash_programs_zeros_only_and_erases_sectors(tmp_path: Path) -> None:
+    with Flash(tmp_path / "flash.bin") as flash:
+        flash.program(0x1FFE, b"\xf0\x0f\xaa")
+        flash.program(0x1FFE, b"\x3c\x3c")
+        assert flash.read(0x1FFE, 3) == b"\x30\x0c\xaa"
+        flash.erase(0x1FFF, 1)
+        assert flash.read(0x1FFE, 3) == b"\xff\xff\xaa"
+        with pytest.raises(FlashRangeError):
+            flash.read(FLASH_BYTES, 1)
+    with Flash(tmp_path / "flash.bin") as flash:
+        assert flash.read(0x2000, 1) == b"\xaa"
+
+
+def test_a_flash_file_of_another_size_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "flash.bin").write_bytes(bytes(100))
+    with pytest.raises(ConfigError, match="100 bytes"):
+        Flash(tmp_path / "flash.bin")
+
+
+requests = st.tuples(st.sampled_from(OPCODES), st.binary(max_size=64), st.integers(0, 0xFFFFFFFF))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.booleans(), st.lists(requests | st.binary(max_size=80), max_size=12))
+def test_any_requests_and_any_noise_are_survived(flash: Flash, stub: bool, said: list) -> None:
+    host = Host(flash)
+    if stub:
+        host.start_stub()
+    for item in said:
+        if isinstance(item, bytes):
+            host.loader.feed(item)
+        else:
+            host.say(*item)
