@@ -47,6 +47,7 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "requirement": verdict.requirement.id,
         "state": verdict.state.value,
         "test": verdict.deciding.test,
+        "observed": verdict.deciding.observed,
         "evidence": list(verdict.evidence),
         **side,
     }

@@ -58,8 +58,7 @@ int platform_reset_reason(void)
     return environment.reset_reason;
 }
 
-/* The chip's heap less what this process has allocated since the first call, at which the server is up: OpenSSL's
- * tables, which come before, have no counterpart on the chip. */
+/* The chip's heap less what this process has allocated since the first call, at which the server is up. */
 size_t platform_free_heap(void)
 {
     static size_t at_first_call;

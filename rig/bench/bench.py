@@ -76,9 +76,15 @@ class Bench:
             self.board.hard_reset()
             return None
         images = self.images()
-        return self.board.flash(
-            images, provisioning_of(self.board_config, self.path), mode, on_progress=self._listeners.progress
-        )
+        provisioning = provisioning_of(self.board_config, self.path)
+        with self._log_path.with_name(f"esptool-{self.board_config.name}.log").open("w", encoding="utf-8") as log:
+            return self.board.flash(
+                images,
+                provisioning,
+                mode,
+                on_progress=self._listeners.progress,
+                on_esptool=lambda line: print(line, file=log),
+            )
 
     def images(self) -> ImageSet:
         """Return the images that the bench file names for the board."""

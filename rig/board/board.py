@@ -96,6 +96,7 @@ class Board:
         provisioning: Provisioning,
         mode: Mode = "auto",
         on_progress: Progress | None = None,
+        on_esptool: Progress | None = None,
     ) -> FlashReport:
         """Flash *images* and the board's own NVS partition, then start the board (see rig.board.flash.flash).
 
@@ -114,6 +115,7 @@ class Board:
                     extra=[nvs],
                     mode=mode,
                     on_progress=on_progress,
+                    on_esptool=on_esptool,
                     after="no-reset",
                 )
         except BaseException:

@@ -78,6 +78,7 @@ def flash(
     extra: Sequence[ImagePart] = (),
     mode: Mode = "auto",
     on_progress: Progress | None = None,
+    on_esptool: Progress | None = None,
     after: Literal["hard-reset", "no-reset"] = "hard-reset",
 ) -> FlashReport:
     """Bring the board's flash to *images* and *extra*.
@@ -85,8 +86,8 @@ def flash(
     The chip's type and MAC are compared before anything is written. Mode ``auto`` leaves parts alone whose MD5 in flash
     is already right, ``always`` writes all, ``never`` neither enters the loader nor touches the port. What is written
     is verified by its MD5. Flash parameters in the bootloader's header are kept as built. *after* is esptool's word:
-    ``no-reset`` leaves the chip in the loader, for callers that want to listen before it starts. Nothing else may read
-    the port meanwhile.
+    ``no-reset`` leaves the chip in the loader, for callers that want to listen before it starts. *on_progress* is told a
+    line for each part, *on_esptool* all that esptool has to say. Nothing else may read the port meanwhile.
 
     Raises WrongBoard, BenchError (port, connection, image set), DeviceError (the chip refused or failed to store).
     """
@@ -96,7 +97,7 @@ def flash(
     if mode == "never":
         flashed = tuple(_flashed(part, "not checked") for part in parts)
         return FlashReport(mac=None, chip=images.chip, parts=flashed, duration_s=now_s() - started_s, app=app)
-    with _esptool_output_to(on_progress):
+    with _esptool_output_to(on_esptool):
         try:
             loader = _connect(port)
             found = _read_mac(port, loader)
@@ -234,8 +235,8 @@ _listener: ContextVar[Progress | None] = ContextVar("esptool_listener", default=
 
 
 @contextmanager
-def _esptool_output_to(on_progress: Progress | None) -> Iterator[None]:
-    """Send what esptool would print to *on_progress*, for this thread.
+def _esptool_output_to(listener: Progress | None) -> Iterator[None]:
+    """Send what esptool would print to *listener*, for this thread.
 
     esptool has one logger for the whole process, so it is replaced once, for good, by one that asks who listens: two
     boards can then be flashed at a time.
@@ -244,7 +245,7 @@ def _esptool_output_to(on_progress: Progress | None) -> Iterator[None]:
 
     TemplateLogger.register(_RoutedLogger)
     EsptoolLogger().set_logger(_RoutedLogger())
-    token = _listener.set(on_progress)
+    token = _listener.set(listener)
     try:
         yield
     finally:

@@ -86,7 +86,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Watch:
-    """A running observation: the request that started it and the aiocoap object that holds its token."""
+    """A running observation: what was asked, the request that started it, and its token once answered."""
 
     call: Call
     request: Request
@@ -265,7 +265,7 @@ class Endpoint:
         except TimeoutError:
             await self._give_up(RequestTimeout(f"{self.peer} did not answer {call} within {call.timeout_s:g} s"))
         except (aiocoap.error.Error, OSError) as raised:
-            if self._dead is not None:
+            if isinstance(raised, aiocoap.error.LibraryShutdown):
                 raise SessionDead(f"session ended during {call}: open a new one ({self._dead})") from raised
             error = explain(raised, self.peer, str(call))
             if isinstance(error, ResetReceived | ProtocolError):
@@ -292,7 +292,8 @@ class Endpoint:
             )
             return
         if _in_blocks(message):
-            self._end_watch(observation, self._blocks_unsupported())
+            # Still registered at the device, so still to be cancelled.
+            self._emit({"observation": observation, "error": error_to_wire(self._blocks_unsupported())})
             return
         event = {**_fields(message), "observe": message.opt.observe, "received_s": received_s}
         self._emit({"observation": observation, "notification": event})

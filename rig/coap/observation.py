@@ -4,10 +4,10 @@ import queue
 from types import TracebackType
 from typing import Self
 
-from rig.coap.errors import ClientCrashed, NotificationTimeout, error_from_wire
+from rig.coap.errors import NotificationTimeout, error_from_wire
 from rig.coap.process import Events, WorkerProcess
 from rig.coap.values import Notification, Response, notification_from_wire
-from rig.errors import RigError
+from rig.errors import BenchError, RigError
 
 DEFAULT_TIMEOUT_S = 10.0
 
@@ -65,7 +65,7 @@ class Observation:
             event = self._events.get(timeout=timeout_s)
         except queue.Empty:
             raise NotificationTimeout(f"no notification of {self.path} within {timeout_s:g} s") from None
-        if isinstance(event, ClientCrashed):
+        if isinstance(event, BenchError):
             self._ended = event
         elif "error" in event:
             self._ended = error_from_wire(event["error"])

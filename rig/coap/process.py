@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from rig.coap.errors import ClientCrashed, error_from_wire
+from rig.coap.errors import ClientCrashed, SessionDead, error_from_wire
 from rig.coap.values import to_line
+from rig.errors import BenchError
 
 CLOSE_S = 5.0
 GRACE_S = 10.0
 """How much longer than the operation's own timeout the worker may take before it counts as hung."""
 
-Events = queue.SimpleQueue[Mapping[str, Any] | ClientCrashed]
+Events = queue.SimpleQueue[Mapping[str, Any] | BenchError]
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class WorkerProcess:
         self._pending: dict[int, _Pending] = {}
         self._events: dict[int, Events] = {}
         self._last = "nothing"
-        self._crash: ClientCrashed | None = None
+        self._crash: BenchError | None = None
         self._closing = False
         self._reader = threading.Thread(target=self._read, name="coaps worker reader", daemon=True)
         self._reader.start()
@@ -103,7 +104,11 @@ class WorkerProcess:
             self._events.pop(observation, None)
 
     def close(self) -> None:
-        """End the process by closing its input; it closes its sessions first. Kill it if it does not end."""
+        """End the process by closing its input; it closes its sessions first. Kill it if it does not end.
+
+        ClientCrashed if it lived until now and did not end in order: devices may then hold sessions still.
+        """
+        was_alive = self.alive
         self._closing = True
         with contextlib.suppress(BrokenPipeError):
             self._stdin.close()
@@ -114,6 +119,9 @@ class WorkerProcess:
             self._process.wait()
         self._reader.join()
         self._files.close()
+        if was_alive and self._process.returncode != 0:
+            end = _describe_end(self._process.returncode)
+            raise ClientCrashed(f"the coaps worker {end} while it closed its sessions{self._where()}")
 
     @property
     def _stdin(self) -> IO[bytes]:
@@ -146,7 +154,7 @@ class WorkerProcess:
             elif events := self._events.get(message["observation"]):
                 events.put(message)
 
-    def _fail(self, crash: ClientCrashed) -> None:
+    def _fail(self, crash: BenchError) -> None:
         with self._lock:
             self._crash = crash
             for pending in self._pending.values():
@@ -155,9 +163,9 @@ class WorkerProcess:
             for events in self._events.values():
                 events.put(crash)
 
-    def _explain_end(self) -> ClientCrashed:
+    def _explain_end(self) -> BenchError:
         if self._closing:
-            return ClientCrashed("the coaps client was closed")
+            return SessionDead("session is dead: the coaps client was closed")
         with self._lock:
             doing = ", ".join(pending.doing for pending in self._pending.values())
         during = f"during {doing}" if doing else f"while idle after {self._last}"

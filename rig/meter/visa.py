@@ -26,7 +26,7 @@ MAX_ERRORS = 100
 
 #: pyvisa-py raises plain OSError for a broken connection and even a bare Exception for an unknown host.
 OPENING_ERRORS = (Exception,)
-TALKING_ERRORS = (pyvisa.errors.VisaIOError, OSError, UnicodeDecodeError, ValueError)
+TALKING_ERRORS = (pyvisa.errors.Error, OSError, UnicodeDecodeError, ValueError)
 
 
 class MeterError(BenchError):
@@ -63,12 +63,10 @@ class VisaSession:
         self.close()
 
     def close(self) -> None:
-        """Close the connection and the resource manager."""
+        """Close the connection; not the resource manager, which all sessions of the process share."""
         with self._lock:
             self._close_instrument()
-            if self._manager is not None:
-                self._manager.close()
-                self._manager = None
+            self._manager = None
 
     def command(self, group: str, *commands: str) -> list[str]:
         """Send *commands* as one message, then empty the error queue; return, and keep, what was in it.

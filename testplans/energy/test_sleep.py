@@ -112,7 +112,7 @@ def _sleep(coap: Coaps, console: Console, duration_s: float) -> float:
 
 
 def _sleep_unheard(coap: Coaps, console: Console, router: Router, duration_s: float) -> float:
-    """Put the board to sleep while nothing reaches the client: its close_notify is lost, as to a client out of range."""
+    """Put the board to sleep while nothing reaches the client: its close_notify is lost, as out of range."""
     with coap.session() as session, router.impaired(to_client=Impairment(loss=100.0)):
         began_s = now_s()
         with suppress(NoAnswer):

@@ -49,7 +49,7 @@ def flip(data, at):
 def test_a_blank_board_is_flashed_boots_and_is_then_left_alone(virtual_board, images, provisioning, tmp_path, capsys):
     told = []
     with virtual_board.open(tmp_path / "console.log") as board:
-        first = board.flash(images, provisioning, on_progress=told.append)
+        first = board.flash(images, provisioning, on_progress=told.append, on_esptool=told.append)
         address = board.wait_network()
         second = board.flash(images, provisioning)
         again = board.wait_network()
@@ -149,7 +149,7 @@ def test_two_boards_can_be_flashed_at_a_time(virtual_boards, images, provisionin
     def bring_up(virtual):
         heard = told.setdefault(virtual.mac, [])
         with virtual.open(tmp_path / f"{virtual.address}.log") as board:
-            report = board.flash(images, provisioning, on_progress=heard.append)
+            report = board.flash(images, provisioning, on_esptool=heard.append)
             return report.mac, board.wait_network().host
 
     first, second = virtual_boards("one"), virtual_boards("two")

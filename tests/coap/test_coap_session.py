@@ -1,7 +1,9 @@
 """Sessions, verbs and failures of the coaps client, against libcoap and against peers that misbehave."""
 
 import contextlib
+import dataclasses
 import errno
+import json
 import signal
 import socket
 import struct
@@ -29,6 +31,7 @@ from rig.coap import (
 )
 from rig.coap.connection import explain, require_tested_version
 from rig.coap.errors import ALERT_NAMES, error_from_wire, error_to_wire
+from rig.coap.values import response_from_wire, to_line
 from rig.errors import BenchError, DeviceError
 
 NEVER_SHOWN = b"Secret-Secret-16"
@@ -287,6 +290,22 @@ def test_errors_cross_the_pipe(number, message):
         assert type(again) is type(error)
         assert vars(again) == vars(error)
         assert str(again) == message
+
+
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(
+    payload=st.binary(),
+    options=st.lists(st.tuples(st.integers(0, 65535), st.binary(max_size=40))).map(tuple),
+    sent_s=FINITE,
+    received_s=FINITE,
+)
+def test_responses_cross_the_pipe(payload, options, sent_s, received_s):
+    response = Response("2.05", payload, options, sent_s, received_s)
+    line = to_line(dataclasses.asdict(response))
+    assert line.count(b"\n") == 1
+    assert response_from_wire(json.loads(line)) == response
 
 
 @given(payload=st.binary())

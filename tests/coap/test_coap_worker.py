@@ -7,11 +7,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from rig.coap import ClientCrashed, CoapClient, Session
+from rig.coap import ClientCrashed, CoapClient, Session, SessionDead
 from rig.coap.session import SessionSettings
 from rig.coap.values import Secret
 
@@ -148,12 +149,34 @@ def test_parent_killed_ends_the_worker_with_close_notify(server, forward):
 
 def test_client_closes_its_sessions(client, server, forward, open_session):
     forwarder = forward(server.address)
-    open_session(forwarder.address).connect()
+    session = open_session(forwarder.address)
+    session.connect()
     worker = client.worker_pid
     client.close()
     client.close()
     assert not process_exists(worker)
+    with pytest.raises(SessionDead, match="client was closed"):
+        session.get("/light")
     wait_until(lambda: forwarder.protected_alerts == 1)
+
+
+def test_worker_that_does_not_end_in_order_is_reported(server, log_path):
+    client = CoapClient(log_path)
+    client.session(*server.address, identity="alice", psk=b"0123456789abcdef").connect()
+    os.kill(client.worker_pid, signal.SIGSTOP)
+    with pytest.raises(ClientCrashed, match="SIGKILL while it closed its sessions"):
+        client.close()
+    client.close()
+
+
+def test_close_from_another_thread_ends_a_waiting_request(server, forward, open_session):
+    forwarder = forward(server.address)
+    with ThreadPoolExecutor() as pool, open_session(forwarder.address) as session:
+        waiting = pool.submit(session.get, "/mute")
+        wait_until(lambda: len(forwarder.application_data) > 0)
+        session.close()
+        with pytest.raises(SessionDead, match="GET /mute"):
+            waiting.result()
 
 
 def test_log_is_appended_and_quiet(server, log_path):
@@ -196,5 +219,9 @@ def process_exists(pid: int) -> bool:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    while not condition():
+    """Poll; the bound only turns a hang into a failure."""
+    for _ in range(6000):
+        if condition():
+            return
         time.sleep(0.01)
+    pytest.fail("never came true")

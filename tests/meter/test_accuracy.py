@@ -53,7 +53,7 @@ def test_wrong_figures_are_named(tmp_path: Path) -> None:
 
 def test_there_are_no_figures_beyond_the_document() -> None:
     accuracy = load_accuracy(DOCUMENT)
-    with pytest.raises(ConfigError, match="no figures for the 0.5 A range"):
+    with pytest.raises(ConfigError, match=r"no figures for the 0\.5 A range"):
         accuracy.of_range(0.5, 20e-6)
     with pytest.raises(ConfigError, match="do not hold at 2 A"):
         accuracy.standard_uncertainty(1.0, 2.0)

@@ -1,3 +1,4 @@
+import contextlib
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -23,7 +24,8 @@ def peer(answer: Callable[[bytes], bytes | None]) -> Iterator[str]:
                 connection, _ = listener.accept()
             except TimeoutError:
                 continue
-            with connection, connection.makefile("rb") as lines:
+            # A session that gives a connection up leaves bytes unread: that is a reset.
+            with contextlib.suppress(ConnectionError), connection, connection.makefile("rb") as lines:
                 for line in lines:
                     reply = answer(line.strip())
                     if reply is None:
@@ -51,7 +53,7 @@ def test_closed_port_is_one_clear_sentence() -> None:
 def test_wrong_names_are_one_clear_sentence() -> None:
     with pytest.raises(MeterError, match="cannot be opened"):
         VisaSession("no such resource").__enter__()
-    with pytest.raises(MeterError, match="host meter.invalid is not known"):
+    with pytest.raises(MeterError, match=r"host meter\.invalid is not known"):
         VisaSession("TCPIP::meter.invalid::5025::SOCKET").__enter__()
 
 
@@ -88,17 +90,23 @@ def test_a_session_works_again_when_the_instrument_is_back() -> None:
 @given(payload=st.binary(max_size=5000))
 def test_any_payload_comes_through_a_block(payload: bytes) -> None:
     length = str(len(payload)).encode()
-    with peer(lambda line: b"#%d%b%b\n" % (len(length), length, payload) if line == b"R?" else b"me\n") as resource:
-        with VisaSession(resource) as session:
-            assert session.query_block("R?") == payload
-            assert session.query("*IDN?") == "me"
+
+    def answer(line: bytes) -> bytes:
+        return b"#%d%b%b\n" % (len(length), length, payload) if line == b"R?" else b"me\n"
+
+    with peer(answer) as resource, VisaSession(resource) as session:
+        assert session.query_block("R?") == payload
+        assert session.query("*IDN?") == "me"
 
 
 def test_a_large_block_full_of_line_feeds() -> None:
     payload = np.full(500_000, 10, np.uint8).tobytes()
-    with peer(lambda line: b"#6500000" + payload + b"\n" if line == b"R?" else b"me\n") as resource:
-        with VisaSession(resource) as session:
-            assert session.query_block("R?") == payload
+
+    def answer(line: bytes) -> bytes:
+        return b"#6500000" + payload + b"\n" if line == b"R?" else b"me\n"
+
+    with peer(answer) as resource, VisaSession(resource) as session:
+        assert session.query_block("R?") == payload
 
 
 @pytest.mark.parametrize("reply", [b"#0abc\n", b"12\n", b"#x1\n", b"#2zz\n", b"#15abcdeX\n"])
@@ -112,6 +120,7 @@ def test_what_is_no_definite_block_is_refused(reply: bytes) -> None:
         assert session.query("*IDN?") == "me"
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=4))
 def test_a_block_begins_with_a_hash_and_a_digit(mark: bytes) -> None:
     try:

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import signal
 import socket
 import statistics
@@ -164,9 +163,9 @@ def test_delay_is_what_was_asked_for(link: Link, delay_s: float) -> None:
         link.client.sendto(b"x", link.front)
         link.board.recv(10)
         took_s.append(time.monotonic() - start_s)
-    # The median, with room for a busy machine; a timer that rounds to milliseconds would exceed it at 20.3 ms.
-    assert delay_s <= min(took_s)
-    assert statistics.median(took_s) < delay_s + 0.0006 or os.getloadavg()[0] > (os.cpu_count() or 1)
+    # The best of 40 shows the timer, whatever else the machine does: one that rounds to milliseconds gives 21.
+    assert delay_s <= min(took_s) < delay_s + 0.0006
+    assert statistics.median(took_s) < delay_s + 0.01
 
 
 def test_clearing_drops_what_is_in_delay(link: Link, eventually: Eventually) -> None:

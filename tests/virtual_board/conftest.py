@@ -159,6 +159,23 @@ def start_board() -> Callable[..., AbstractContextManager[RunningBoard]]:
     return _board
 
 
+@pytest.fixture(scope="session")
+def flashing(
+    tmp_path_factory: pytest.TempPathFactory, probe_flash: bytes
+) -> Iterator[tuple[RunningBoard, subprocess.Popen[str]]]:
+    """A board, and esptool's own command at work on it: its serial client sleeps 20 s, so other tests run beside it."""
+    directory = tmp_path_factory.mktemp("command-line")
+    whole = directory / "whole.bin"
+    whole.write_bytes(probe_flash.rstrip(b"\xff"))
+    with _board(directory, flash=None) as board:
+        command = [sys.executable, "-m", "esptool", "--chip", "esp32c3", "--port", board.url]
+        command += ["write-flash", "0x0", str(whole)]
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        with subprocess.Popen(command, text=True, **pipes) as esptool_process:
+            yield board, esptool_process
+            esptool_process.kill()
+
+
 @pytest.fixture
 def run_board(tmp_path: Path) -> Iterator[Callable[..., RunningBoard]]:
     """Start boards: ``run_board(flash=content, **changes of the configuration)``."""

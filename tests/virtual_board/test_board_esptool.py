@@ -1,15 +1,13 @@
-"""The loader against unmodified esptool: its command line once, its Python API for the rest."""
+"""The loader against unmodified esptool, by its Python API."""
 
 import hashlib
 import os
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import esptool
+import pytest
 from esptool.targets import ESP32C3ROM
 
 MAC = "7c:df:a1:0a:ff:c0"
@@ -24,22 +22,9 @@ def connected(board, *, stub: bool = True) -> Iterator[ESP32C3ROM]:
         yield rom.run_stub() if stub else rom
 
 
-def test_command_line_flashes_and_the_board_boots_what_was_flashed(run_board, probe_flash: bytes, tmp_path: Path):
-    board = run_board()
-    whole = tmp_path / "whole.bin"
-    whole.write_bytes(probe_flash.rstrip(b"\xff"))
-    command = [sys.executable, "-m", "esptool", "--chip", "esp32c3", "--port", board.url]
-    written = subprocess.run(
-        [*command, "write-flash", "0x0", str(whole)], capture_output=True, text=True, stdin=subprocess.DEVNULL
-    )
-    assert written.returncode == 0, written.stdout + written.stderr
-    assert "ESP32-C3 (QFN32) (revision v0.4)" in written.stdout
-    assert MAC in written.stdout
-    assert "Hash of data verified." in written.stdout
-    assert board.flash.read_bytes() == probe_flash
-    with board.console() as console:
-        console.reset()
-        console.expect("probe pid=")
+@pytest.fixture(scope="module", autouse=True)
+def _command_line_at_work(flashing):
+    """Let the slow command of test_board_stock_esptool.py, which sleeps most of its 20 s, begin here."""
 
 
 def test_stub_writes_reads_verifies_and_erases(run_board):

@@ -38,7 +38,7 @@ class Desk:
             if isinstance(answer, Wait):
                 while not answer.ready():
                     self.t_ns += 10 * MS
-                answer = answer.finish()
+                answer = self.commands.finish(answer)
             if answer is not None:
                 answers.append(answer.decode("latin-1"))
         return ";".join(answers)
@@ -84,8 +84,9 @@ def test_it_says_honestly_what_it_is(desk: Desk) -> None:
         ("FORM:DATA REAL,16", -224),
         ("SAMP:TIM 1e-6", -222),
         ("SAMP:COUN 10;COUN:PRET 10", -221),
-        ("SAMP:COUN 1.x", -104),
+        ("SAMP:COUN 1x", -131),
         ("TRIG:DEL 1 parsec", -131),
+        ("SAMP:COUN +-1", -104),
         ("*TRG", -211),
         ("FETC?", -230),
         ("DATA:REM? 5", -222),

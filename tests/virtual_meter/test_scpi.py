@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rig.virtual.meter.scpi import (
@@ -21,6 +21,7 @@ mnemonics = st.from_regex(r"[A-Za-z][A-Za-z0-9_]{0,10}", fullmatch=True)
 arguments = st.lists(st.from_regex(r"[A-Za-z0-9.+-]{1,8}", fullmatch=True), max_size=3)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.lists(mnemonics, min_size=1, max_size=4), st.booleans(), arguments), min_size=1, max_size=5)
 )
@@ -30,12 +31,14 @@ def test_absolute_units_survive_being_written_and_parsed(units: list[tuple[list[
     assert list(parse_message(text)) == expected
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_becomes_units_or_errors(text: str) -> None:
     for parsed in parse_message(text):
         assert isinstance(parsed, Unit | ScpiError)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60), st.sampled_from(",;"))
 def test_splitting_loses_no_character(text: str, separator: str) -> None:
     assert separator.join(split_outside_quotes(text, separator)) == text
@@ -67,6 +70,7 @@ def test_numbers(text: str, suffixes: dict[str, float], value: float) -> None:
     assert parse_number(text, suffixes) == pytest.approx(value)
 
 
+@settings(deadline=None)
 @given(st.floats(allow_nan=False, allow_infinity=False, min_value=-1e99, max_value=1e99))
 def test_every_float_that_python_prints_is_read_back(value: float) -> None:
     assert parse_number(repr(value)) == value
@@ -103,6 +107,7 @@ def test_a_command_is_found_by_every_spelling_a_manual_allows() -> None:
             table.find(unit)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=3000))
 def test_a_block_says_its_own_length(payload: bytes) -> None:
     encoded = block(payload)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rig.virtual.meter.timeline import Timeline
@@ -8,6 +8,7 @@ from rig.virtual.meter.timeline import Timeline
 events = st.lists(st.tuples(st.integers(1000, 100_000), st.floats(0, 1)), max_size=30, unique_by=lambda event: event[0])
 
 
+@settings(deadline=None)
 @given(events, st.integers(0, 90_000), st.integers(1, 5000), st.integers(1, 40))
 def test_means_agree_with_a_sum_over_nanoseconds(
     changes: list[tuple[int, float]], first: int, aperture: int, count: int
@@ -23,6 +24,7 @@ def test_means_agree_with_a_sum_over_nanoseconds(
     assert timeline.means_a(0, starts, aperture) == pytest.approx(expected, abs=1e-9)
 
 
+@settings(deadline=None)
 @given(events, st.integers(0, 120_000))
 def test_dropping_what_was_read_changes_nothing_that_comes(changes: list[tuple[int, float]], read_ns: int) -> None:
     whole, pruned = Timeline(), Timeline()

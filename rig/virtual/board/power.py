@@ -44,6 +44,7 @@ class Demand:
         self._listening_until_ns = t_ns
         self._changes = [Change(t_ns, current_a)]
         self._last = self._changes[0]
+        self._passed_ns = t_ns  # everything that time alone brings has been looked at up to here
 
     def state(self, t_ns: int, current_a: float, *, radio: bool) -> None:
         """Enter a state of the chip; without *radio* whatever is on the air is cut short."""
@@ -68,13 +69,13 @@ class Demand:
 
     def take(self, until_ns: int) -> list[Change]:
         """Return the changes not yet taken; those that the passing of time brings only up to *until_ns*."""
-        self._advance(until_ns)
+        self._advance(max(until_ns, self._passed_ns))
         changes, self._changes = self._changes, []
         return changes
 
     def next_change_ns(self) -> int | None:
-        """Return when the current will change if nothing else happens, None if it will not."""
-        return min((end for end in self._ends() if end > self._last.t_ns), default=None)
+        """Return when the current may change if nothing else happens, None if it will not."""
+        return min((end for end in self._ends() if end > self._passed_ns), default=None)
 
     def current_a(self) -> float:
         """Return the current after the last change."""
@@ -85,9 +86,10 @@ class Demand:
 
     def _advance(self, t_ns: int) -> int:
         for end in self._ends():
-            if self._last.t_ns < end <= t_ns:
+            if self._passed_ns < end <= t_ns:
                 self._update(end)
-        return max(t_ns, self._last.t_ns)
+        self._passed_ns = max(t_ns, self._last.t_ns)
+        return self._passed_ns
 
     def _update(self, t_ns: int) -> None:
         current_a = self._state_a

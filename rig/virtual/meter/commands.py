@@ -1,22 +1,18 @@
 """The command set: a table from SCPI headers to the instrument (34465A, DC current, options DIG and MEM)."""
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
+from rig.virtual.meter.command_set import Answer, Arguments, CommandSet, take
 from rig.virtual.meter.instrument import INFINITE_TRIGGERS, Instrument, Wait
 from rig.virtual.meter.sampler import Source
 from rig.virtual.meter.scpi import (
     AMPERES,
-    PLAIN,
     SECONDS,
-    CommandTable,
     ScpiError,
     Unit,
     block,
     number_text,
-    parse_boolean,
     parse_choice,
     parse_message,
     parse_number,
@@ -33,24 +29,18 @@ from rig.virtual.meter.settings import (
     Settings,
     on_time_grid,
 )
-from rig.virtual.meter.status import Register, Status
 
 MANUFACTURER = "coaps-rig virtual bench"
 MODEL = "34465A"
 FIRMWARE = "A.03.02-03.15-03.00-00.52-03-02"
 NOT_A_NUMBER = 9.91e37
 
-Answer = bytes | Wait | None
-Arguments = tuple[str, ...]
-Handler = Callable[[Arguments], Answer]
 
-
-class Commands:
+class Commands(CommandSet):
     """Executes program messages on an instrument."""
 
     def __init__(self, instrument: Instrument) -> None:
-        self._instrument = instrument
-        self._table: CommandTable[Handler] = CommandTable()
+        super().__init__(instrument)
         for add in (self._add_common, self._add_measurement, self._add_trigger, self._add_data, self._add_status):
             add()
 
@@ -73,84 +63,18 @@ class Commands:
                 self._error(error)
                 return None
 
+    def finish(self, wait: Wait) -> bytes | None:
+        """Execute what was waited for; its error goes to the queue."""
+        with self._instrument.lock:
+            try:
+                return wait.finish()
+            except ScpiError as error:
+                self._error(error)
+                return None
+
     def _error(self, error: ScpiError) -> None:
         with self._instrument.lock:
             self._instrument.status.add_error(error)
-
-    # What tables are made of
-
-    def _command(self, pattern: str, action: Callable[[], None]) -> None:
-        def handle(arguments: Arguments) -> None:
-            _take(arguments, 0)
-            action()
-
-        self._table.add(pattern, handle)
-
-    def _query(self, pattern: str, answer: Callable[[], str]) -> None:
-        def handle(arguments: Arguments) -> bytes:
-            _take(arguments, 0)
-            return answer().encode()
-
-        self._table.add(pattern + "?", handle)
-
-    def _number(
-        self,
-        pattern: str,
-        get: Callable[[Settings], float],
-        put: Callable[[Settings, float], None],
-        limits: Callable[[], tuple[float, float, float]],
-        suffixes: dict[str, float] = PLAIN,
-        least: float | None = None,
-    ) -> None:
-        """Add a numeric setting with its query; *limits* gives minimum, maximum and default.
-
-        *least* is what is still accepted when the minimum depends on other settings.
-        """
-
-        def parse(text: str) -> float:
-            minimum, maximum, default = limits()
-            keywords = {"MIN": minimum, "MAX": maximum, "DEF": default, "INF": INFINITE_TRIGGERS}
-            if text[:1].isalpha():
-                return keywords[parse_choice(text, "MINimum", "MAXimum", "DEFault", "INFinity")]
-            return parse_number(text, suffixes)
-
-        def change(arguments: Arguments) -> None:
-            value = parse(_take(arguments, 1)[0])
-            minimum, maximum, _ = limits()
-            if not (minimum if least is None else least) * (1 - 1e-9) <= value <= maximum * (1 + 1e-9):
-                raise ScpiError(-222, arguments[0][:32])
-            put(self._instrument.reconfigure(), value)
-
-        def ask(arguments: Arguments) -> bytes:
-            value = parse(_take(arguments, 1)[0]) if arguments else get(self._instrument.settings)
-            return number_text(value).encode()
-
-        self._table.add(pattern, change)
-        self._table.add(pattern + "?", ask)
-
-    def _choice(
-        self,
-        pattern: str,
-        choices: tuple[str, ...],
-        get: Callable[[Settings], str],
-        put: Callable[[Settings, str], None],
-    ) -> None:
-        """Add a setting that is one of *choices*, with its query."""
-
-        def change(arguments: Arguments) -> None:
-            put(self._instrument.reconfigure(), parse_choice(_take(arguments, 1)[0], *choices))
-
-        self._table.add(pattern, change)
-        self._query(pattern, lambda: get(self._instrument.settings))
-
-    def _switch(self, pattern: str, name: str) -> None:
-        """Add an ON/OFF setting, the attribute *name* of the settings, with its query."""
-
-        def change(arguments: Arguments) -> None:
-            setattr(self._instrument.reconfigure(), name, parse_boolean(_take(arguments, 1)[0]))
-
-        self._table.add(pattern, change)
-        self._query(pattern, lambda: str(int(getattr(self._instrument.settings, name))))
 
     # The command set
 
@@ -271,7 +195,7 @@ class Commands:
         self._query("DATA:LAST", self._last)
         self._table.add("DATA:REMove?", self._remove)
         self._table.add("R?", self._read_and_remove)
-        self._table.add("FETCh?", lambda arguments: self._fetch(_take(arguments, 0)))
+        self._table.add("FETCh?", lambda arguments: self._fetch(take(arguments, 0)))
         self._table.add("READ?", self._read)
 
     def _add_status(self) -> None:
@@ -281,24 +205,7 @@ class Commands:
         self._mask("*ESE", status, "standard_event_enable")
         self._mask("*SRE", status, "service_request_enable")
 
-    def _register(self, pattern: str, register: Register) -> None:
-        """Add the queries of a status register; its event is cleared by reading it."""
-        self._query(pattern + ":CONDition", lambda: self._fresh(lambda: register.condition))
-        self._query(pattern + "[:EVENt]", lambda: self._fresh(register.read_event))
-        self._mask(pattern + ":ENABle", register, "enable")
-
-    def _mask(self, pattern: str, holder: Register | Status, name: str) -> None:
-        def change(arguments: Arguments) -> None:
-            setattr(holder, name, int(parse_number(_take(arguments, 1)[0])))
-
-        self._table.add(pattern, change)
-        self._query(pattern, lambda: str(getattr(holder, name)))
-
     # What commands do
-
-    def _fresh(self, answer: Callable[[], int]) -> str:
-        self._instrument.advance()
-        return f"{answer():+d}"
 
     def _reset(self) -> None:
         instrument = self._instrument
@@ -307,7 +214,7 @@ class Commands:
         instrument.set_range(instrument.settings.range_a)
 
     def _configure_current(self, arguments: Arguments) -> None:
-        range_text = _take(arguments, 0, 2)[0] if arguments else "AUTO"
+        range_text = take(arguments, 0, 2)[0] if arguments else "AUTO"
         automatic = range_text.upper() in ("AUTO", "DEF", "DEFAULT")
         value = None if automatic else parse_number(range_text, AMPERES)
         if value is not None and not 0 < value <= 10.0:
@@ -321,7 +228,7 @@ class Commands:
         self._instrument.set_range(value)
 
     def _set_format(self, arguments: Arguments) -> None:
-        _take(arguments, 1, 2)
+        take(arguments, 1, 2)
         kind = parse_choice(arguments[0], "ASCii", "REAL")
         length = parse_number(arguments[1]) if len(arguments) > 1 else 64
         if kind == "REAL" and length not in (32, 64):
@@ -329,7 +236,7 @@ class Commands:
         self._instrument.settings.binary_bytes = int(length) // 8 if kind == "REAL" else 0
 
     def _set_border(self, arguments: Arguments) -> None:
-        order = parse_choice(_take(arguments, 1)[0], "NORMal", "SWAPped", "SWAP")
+        order = parse_choice(take(arguments, 1)[0], "NORMal", "SWAPped", "SWAP")
         self._instrument.settings.little_endian = order == "SWAP"
 
     def _points(self) -> str:
@@ -342,7 +249,7 @@ class Commands:
         return f"{number_text(NOT_A_NUMBER if last is None else last)} ADC"
 
     def _remove(self, arguments: Arguments) -> Answer:
-        _take(arguments, 1, 2)
+        take(arguments, 1, 2)
         instrument = self._instrument
         count = round(parse_number(arguments[0]))
         wait = len(arguments) > 1 and parse_choice(arguments[1], "WAIT") == "WAIT"
@@ -357,7 +264,7 @@ class Commands:
         )
 
     def _read_and_remove(self, arguments: Arguments) -> bytes:
-        _take(arguments, 0, 1)
+        take(arguments, 0, 1)
         count = round(parse_number(arguments[0])) if arguments else MEMORY_READINGS
         if not 1 <= count <= MEMORY_READINGS:
             raise ScpiError(-222, arguments[0][:32])
@@ -368,7 +275,7 @@ class Commands:
         return Wait(self._instrument.idle, lambda: self._payload(self._instrument.readings()))
 
     def _read(self, arguments: Arguments) -> Wait:
-        _take(arguments, 0)
+        take(arguments, 0)
         self._instrument.initiate()
         return self._fetch(())
 
@@ -381,15 +288,6 @@ class Commands:
             return block(_ascii(readings))
         order = "<" if settings.little_endian else ">"
         return block(readings.astype(f"{order}f{settings.binary_bytes}").tobytes())
-
-
-def _take(arguments: Arguments, least: int, most: int | None = None) -> Arguments:
-    """Return *arguments* if their number is right."""
-    if len(arguments) < least:
-        raise ScpiError(-109)
-    if len(arguments) > (least if most is None else most):
-        raise ScpiError(-108)
-    return arguments
 
 
 def _put(settings: Settings, **values: object) -> None:

@@ -95,9 +95,4 @@ class ScpiServer:
             readable, _, _ = select.select([connection], [], [], 0)
             if self._stop.is_set() or (readable and not connection.recv(1, socket.MSG_PEEK)):
                 raise ConnectionAbortedError
-        with self._instrument.lock:
-            try:
-                return wait.finish()
-            except ScpiError as error:
-                self._instrument.status.add_error(error)
-                return None
+        return self._commands.finish(wait)

@@ -23,6 +23,7 @@ from rig.virtual.relay.recorder import Recorder, WallClock
 
 VERSION = 1
 _LONGEST_LINE = 65536
+_REPLY_TIMEOUT_S = 0.5
 
 
 class RequestError(BenchError):
@@ -104,9 +105,14 @@ class Connection:
             answer = {"ok": True, **self._answer(request)}
         except BenchError as error:
             answer = {"ok": False, "error": str(error)}
+        return self._reply(json.dumps(answer).encode() + b"\n")
+
+    def _reply(self, line: bytes) -> bool:
         try:
-            self._peer.sendall(json.dumps(answer).encode() + b"\n")
-        except OSError:  # includes a peer that does not read its answers
+            self._peer.settimeout(_REPLY_TIMEOUT_S)
+            self._peer.sendall(line)
+            self._peer.setblocking(False)
+        except OSError:  # gone, or it does not read its answers
             self._close()
             return False
         return True

@@ -19,6 +19,7 @@ from rig.virtual.relay.recorder import BOARD_SIDE, CLIENT_SIDE, Recorder
 BUFFER_BYTES = 16 << 20
 BATCH = 32
 _MAX_DATAGRAM = 65535
+_SO_RCVBUFFORCE = 33  # asm-generic/socket.h; Python's socket module has no name for it
 _DESCRIPTORS_FOR_OTHERS = 64
 
 
@@ -171,9 +172,9 @@ def _udp_socket() -> socket.socket:
     result.setblocking(False)
     for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
         result.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
-    with contextlib.suppress(PermissionError, AttributeError):
-        # Beyond net.core.rmem_max, which only root may; SO_RCVBUFFORCE has no name in Python's socket module.
-        result.setsockopt(socket.SOL_SOCKET, 33, BUFFER_BYTES)
+    with contextlib.suppress(PermissionError):
+        # Beyond net.core.rmem_max, which only root may.
+        result.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, BUFFER_BYTES)
     return result
 
 
