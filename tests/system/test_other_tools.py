@@ -32,8 +32,10 @@ def test_coap_client_with_another_identity_gets_nothing(flashed_board: Board) ->
 def test_openssl_s_client_shakes_hands(flashed_board: Board) -> None:
     command = ["openssl", "s_client", "-dtls1_2", "-connect", f"{flashed_board['coaps']['host']}:5684"]
     credentials = ["-psk_identity", flashed_board["identity"], "-psk", flashed_board["psk_hex"]]
-    run = subprocess.run([*command, *credentials], input=b"", capture_output=True, check=False)
-    assert b"Cipher is PSK-" in run.stdout or b"PSK-AES" in run.stdout, run.stdout
+    suite = ["-cipher", "PSK-AES128-CCM8:@SECLEVEL=0"]
+    run = subprocess.run([*command, *credentials, *suite], input=b"", capture_output=True, check=False)
+    assert "PSK-AES128-CCM8" in run.stdout.decode()
+    assert "Extended master secret: yes" in run.stdout.decode()
 
 
 def test_the_board_has_an_address_of_its_own_with_one_open_port(flashed_board: Board) -> None:
