@@ -145,6 +145,15 @@ class Console:
         shown = "".join(f" {key}={value}" for key, value in wanted.items())
         return self.wait_for(lambda: next(filter(matches, self._marks), None), timeout_s, f"mark {name}{shown}")
 
+    def wait_line(self, pattern: str | re.Pattern[str], *, since_s: float, timeout_s: float = 10) -> Line:
+        """Return the first line stamped after *since_s* in which *pattern* is found, whatever was expected before."""
+        wanted = re.compile(pattern)
+
+        def look() -> Line | None:
+            return next((line for line in self.lines_since(since_s) if wanted.search(line.text)), None)
+
+        return self.wait_for(look, timeout_s, f"line {wanted.pattern!r}")
+
     def wait_for(self, look: Callable[[], Found | None], timeout_s: float, what: str) -> Found:
         """Return what *look* finds, called again after each piece of output. *what* is named when time is up."""
         return self._wait(look, timeout_s, f"no {what}")

@@ -1,6 +1,7 @@
 """The commands that look and tell: report, doctor, bench, requirements, faults."""
 
 import json
+import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -53,7 +54,7 @@ def _diagnose(bench: Path, logs: Path, *, as_json: bool) -> int:
         table = _table("part", "check", "", "")
         for one in findings:
             table.add_row(one.part, one.check, "[green]ok[/]" if one.ok else "[bold red]wrong[/]", escape(one.detail))
-        Console().print(table)
+        _print(table)
     return 0 if all(one.ok for one in findings) else 2
 
 
@@ -82,7 +83,7 @@ def requirements(*, as_json: bool) -> int:
     table = _table("id", "level", "title", "clause", "verified by")
     for row in rows:
         table.add_row(row.id, row.level, row.title, row.clause, ", ".join(tests.get(row.id, [])) or "[red]no test[/]")
-    Console().print(table)
+    _print(table)
     return 0
 
 
@@ -116,8 +117,13 @@ def faults(*, as_json: bool) -> int:
     table = _table("name", "what is wrong", "turns red")
     for one in FAULTS:
         table.add_row(one.name, one.title, ", ".join(one.turns_red))
-    Console().print(table)
+    _print(table)
     return 0
+
+
+def _print(table: Table) -> None:
+    """Print *table* in the terminal's width, or in one that cuts nothing where there is no terminal."""
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def _table(*columns: str) -> Table:

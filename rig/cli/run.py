@@ -104,7 +104,8 @@ class Progress:
     """The pytest plugin that tells a run on a terminal, in place of pytest's own reporter."""
 
     def __init__(self, stream: TextIO) -> None:
-        self.console = Console(file=stream, highlight=False)
+        # A file or a pipe has no width of its own; a narrow guess would cut the figures.
+        self.console = Console(file=stream, highlight=False, width=None if stream.isatty() else 160)
         self.trouble = ""
         self._began = time.monotonic()
 

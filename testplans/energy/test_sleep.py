@@ -52,9 +52,10 @@ def test_deep_sleep_current(coap: Coaps, console: Console, measure: Measure) -> 
     slept_s = _sleep(coap, console, FLOOR_SLEEP_S)
     floor, readings = measure.floor("deep-sleep", duration_s=FLOOR_S)
     measured_s = now_s()
-    woke = console.wait_mark("boot", since_s=slept_s, timeout_s=FLOOR_SLEEP_S + WAKE_TIMEOUT_S)
+    woke = console.wait_line(WAKE, since_s=slept_s, timeout_s=FLOOR_SLEEP_S + WAKE_TIMEOUT_S)
+    console.wait_mark("network_up", since_s=woke.at_s, timeout_s=WAKE_TIMEOUT_S)
     coap.prove_alive()
-    if woke.at_s - woke.device_us * 1e-6 < measured_s:
+    if woke.at_s < measured_s:
         measure.inconclusive(
             "ENE-04",
             "the board sleeps while its current is measured",
@@ -75,8 +76,7 @@ def test_wake_to_first_answer(coap: Coaps, console: Console, measure: Measure) -
     coap.prove_alive()
     with measure.current("wake", range_a=1.0, interval_s=200e-6, duration_s=WAKE_CAPTURE_S) as current:
         slept_s = _sleep(coap, console, WAKE_SLEEP_S)
-        console.expect(WAKE, timeout_s=WAKE_TIMEOUT_S)
-        woke_s = now_s()
+        woke_s = console.wait_line(WAKE, since_s=slept_s, timeout_s=WAKE_TIMEOUT_S).at_s
         console.wait_mark("network_up", since_s=slept_s, timeout_s=WAKE_TIMEOUT_S)
         with coap.session() as session:
             response = session.get("/light")

@@ -61,6 +61,16 @@ def test_expect_consumes_up_to_the_match(device, console):
         console.expect("first", timeout_s=0.01)
 
 
+def test_a_line_is_found_by_its_time_and_not_by_what_was_expected_before(device, console):
+    device.say("rst:0x5 (DSLEEP)\r\n")
+    console.expect("DSLEEP")
+    since_s = now_s()
+    with pytest.raises(ConsoleTimeout):
+        console.wait_line("DSLEEP", since_s=since_s, timeout_s=0.01)
+    device.say("rst:0x5 (DSLEEP)\r\n")
+    assert console.wait_line(r"rst:0x\d \(DSLEEP\)", since_s=since_s).at_s > since_s
+
+
 def test_expect_sees_what_comes_in_pieces(device, console):
     def speak():
         for piece in (b"net", b"work ", "ü".encode()[:1], "ü".encode()[1:], b"p\n"):

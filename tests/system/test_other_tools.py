@@ -2,6 +2,7 @@
 
 import socket
 import subprocess
+from pathlib import Path
 from typing import Any
 
 Board = dict[str, Any]
@@ -54,3 +55,12 @@ def test_the_board_has_an_address_of_its_own_with_one_open_port(flashed_board: B
     for port in (22, 80, 443, 5683, 5684):
         with socket.socket() as sock:
             assert sock.connect_ex((host, port)) != 0
+
+
+def test_tshark_decrypts_a_run_with_the_key_of_the_board(flashed_board: Board, rig: Any, tmp_path: Path) -> None:
+    ended = rig("run", "--bench", flashed_board["bench"], "--run-dir", tmp_path / "run", "-k", "ccm_8")
+    assert ended.returncode == 0, ended.stdout
+    (capture,) = (tmp_path / "run" / "captures").glob("*.pcapng")
+    command = ["tshark", "-r", str(capture), "-o", f"dtls.psk:{flashed_board['psk_hex']}", "-Y", "coap"]
+    run = subprocess.run([*command, "-T", "fields", "-e", "coap.opt.uri_path_recon"], capture_output=True, check=True)
+    assert b"/light" in run.stdout
