@@ -86,8 +86,8 @@ def flash(
     The chip's type and MAC are compared before anything is written. Mode ``auto`` leaves parts alone whose MD5 in flash
     is already right, ``always`` writes all, ``never`` neither enters the loader nor touches the port. What is written
     is verified by its MD5. Flash parameters in the bootloader's header are kept as built. *after* is esptool's word:
-    ``no-reset`` leaves the chip in the loader, for callers that want to listen before it starts. *on_progress* is told a
-    line for each part, *on_esptool* all that esptool has to say. Nothing else may read the port meanwhile.
+    ``no-reset`` leaves the chip in the loader, for callers that want to listen before it starts. *on_progress* is
+    told a line for each part, *on_esptool* all that esptool has to say. Nothing else may read the port meanwhile.
 
     Raises WrongBoard, BenchError (port, connection, image set), DeviceError (the chip refused or failed to store).
     """

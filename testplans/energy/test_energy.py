@@ -73,7 +73,7 @@ def _current(measure: Measure, name: str) -> AbstractContextManager[CurrentCaptu
 
 
 def _on_the_air(name: str, packets: Capture) -> Phase:
-    """Return the phase from the client's first packet at the board to the radio's tail after the last one back to it."""
+    """Return the phase from the first packet at the board to the radio's tail after the last one back to its sender."""
     seen = [packet for packet in packets.packets() if packet.side == "board"]
     first = next(packet for packet in seen if packet.destination[1] == COAPS_PORT)
     back_s = [packet.t_s for packet in seen if packet.destination == first.source]

@@ -34,9 +34,10 @@ def refused(rig: Any) -> Any:
     """Run one test on a bench that is wrong and return what was said of it."""
 
     def run(bench: Path) -> str:
-        ended = rig("run", "--bench", bench, "-k", "ccm_8")
+        ended = rig("run", "--bench", bench)
         assert ended.returncode == 2, ended.stdout + ended.stderr
         assert "Traceback" not in ended.stdout + ended.stderr
+        assert ended.stdout.count("not ok") == 1
         return str(ended.stdout + ended.stderr)
 
     return run
