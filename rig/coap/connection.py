@@ -26,8 +26,8 @@ from rig.coap.errors import (
     ProtocolError,
     RequestTimeout,
     ResetReceived,
-    alert_name,
 )
+from rig.dtls.alerts import alert_name
 from rig.errors import RigError
 
 TESTED_VERSION = "0.4.17"

@@ -7,39 +7,8 @@ route, a crashed worker or a misused session is a BenchError.
 from collections.abc import Mapping
 from typing import Any
 
+from rig.dtls.alerts import alert_name
 from rig.errors import BenchError, DeviceError, RigError
-
-ALERT_NAMES = {
-    0: "close_notify",
-    10: "unexpected_message",
-    20: "bad_record_mac",
-    21: "decryption_failed_RESERVED",
-    22: "record_overflow",
-    30: "decompression_failure",
-    40: "handshake_failure",
-    41: "no_certificate_RESERVED",
-    42: "bad_certificate",
-    43: "unsupported_certificate",
-    44: "certificate_revoked",
-    45: "certificate_expired",
-    46: "certificate_unknown",
-    47: "illegal_parameter",
-    48: "unknown_ca",
-    49: "access_denied",
-    50: "decode_error",
-    51: "decrypt_error",
-    60: "export_restriction_RESERVED",
-    70: "protocol_version",
-    71: "insufficient_security",
-    80: "internal_error",
-    86: "inappropriate_fallback",
-    90: "user_canceled",
-    100: "no_renegotiation",
-    110: "unsupported_extension",
-    115: "unknown_psk_identity",
-    120: "no_application_protocol",
-}
-"""TLS alert descriptions: RFC 5246 clause 7.2, RFC 4279 clause 6 (115), RFC 7507 (86), RFC 7301 (120)."""
 
 
 class ClientError(BenchError):
@@ -131,11 +100,6 @@ _KINDS: dict[str, type[RigError]] = {
         ObservationEnded,
     )
 }
-
-
-def alert_name(number: int) -> str:
-    """Return the standards' name of a TLS alert, or ``unassigned``."""
-    return ALERT_NAMES.get(number, "unassigned")
 
 
 def error_to_wire(error: RigError) -> dict[str, Any]:

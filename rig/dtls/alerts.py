@@ -1,4 +1,4 @@
-"""Alerts (RFC 5246 section 7.2; 115 from RFC 4279)."""
+"""Alerts: RFC 5246 section 7.2, RFC 4279 section 6 (115), RFC 7507 (86), RFC 7301 (120)."""
 
 from dataclasses import dataclass
 
@@ -29,11 +29,18 @@ DESCRIPTIONS = {
     70: "protocol_version",
     71: "insufficient_security",
     80: "internal_error",
+    86: "inappropriate_fallback",
     90: "user_canceled",
     100: "no_renegotiation",
     110: "unsupported_extension",
     115: "unknown_psk_identity",
+    120: "no_application_protocol",
 }
+
+
+def alert_name(description: int) -> str:
+    """Return the standards' name of an alert description, or ``unassigned``."""
+    return DESCRIPTIONS.get(description, "unassigned")
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,9 @@ from rig.coap import (
     SessionDead,
 )
 from rig.coap.connection import explain, require_tested_version
-from rig.coap.errors import ALERT_NAMES, error_from_wire, error_to_wire
+from rig.coap.errors import error_from_wire, error_to_wire
 from rig.coap.values import response_from_wire, to_line
+from rig.dtls.alerts import DESCRIPTIONS
 from rig.errors import BenchError, DeviceError
 
 NEVER_SHOWN = b"Secret-Secret-16"
@@ -283,7 +284,7 @@ def test_other_version_of_the_library_is_refused(monkeypatch):
         require_tested_version()
 
 
-@given(number=st.sampled_from(sorted(ALERT_NAMES)) | st.integers(0, 255), message=st.text())
+@given(number=st.sampled_from(sorted(DESCRIPTIONS)) | st.integers(0, 255), message=st.text())
 def test_errors_cross_the_pipe(number, message):
     for error in (AlertReceived(message, number), ConnectTimeout(message), SessionDead(message)):
         again = error_from_wire(error_to_wire(error))
