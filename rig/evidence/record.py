@@ -107,19 +107,18 @@ class RunRecord:
             self._ended = True
             self.write("run_end", exit_code=exit_code, duration_s=round(now_s() - self._began_s, 3))
 
-    def path_for(self, test: str, name: str) -> Path:
-        """Return a path in the run's ``captures`` folder for a file called *name* that *test* will write.
+    def path_for(self, label: str, name: str) -> Path:
+        """Return a path in the run's ``captures`` folder for a file called *name* that is about *label*.
 
         A second file of the same name gets a number, so that nothing recorded is overwritten.
         """
         folder = self.directory / "captures"
         folder.mkdir(exist_ok=True)
-        stem = "".join(c if c.isalnum() or c in "-_" else "-" for c in test.rsplit("::", 1)[-1])
-        path = folder / f"{stem}-{name}"
+        path = folder / f"{label}-{name}"
         number = 1
         while path.exists():
             number += 1
-            path = folder / f"{stem}-{number}-{name}"
+            path = folder / f"{label}-{number}-{name}"
         return path
 
     def relative(self, path: Path) -> str:

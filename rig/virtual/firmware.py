@@ -23,7 +23,7 @@ FAULTS: tuple[str, ...] = ("any-psk-identity", "plain-coap-open")
 PROJECT = "coaps_server"
 DEBIAN_PACKAGES = "cmake make gcc libc6-dev pkgconf libcoap3-dev"
 
-_SOURCES = Path(__file__).resolve().parents[2] / "firmware"
+_SOURCES = Path(__file__).parents[1] / "firmware"
 _STAMP = ".rig-firmware"
 _APP_OFFSET = 0x10000
 _LIGHT_VALUES = ("off", "on")

@@ -55,7 +55,7 @@ def test_secrets_never_reach_the_journal(tmp_path: Path) -> None:
 
 def test_manifest_names_every_file_with_its_sum(tmp_path: Path) -> None:
     with RunRecord(tmp_path / "run") as record:
-        path = record.path_for("security/test_psk.py::test_it[a/b]", "handshake.pcapng")
+        path = record.path_for("PSK-01", "handshake.pcapng")
         path.write_bytes(b"packets")
     manifest = json.loads((tmp_path / "run" / MANIFEST).read_text())
     rows = {row["path"]: row for row in manifest["files"]}
@@ -66,9 +66,9 @@ def test_manifest_names_every_file_with_its_sum(tmp_path: Path) -> None:
 
 def test_a_second_file_of_one_name_does_not_overwrite_the_first(tmp_path: Path) -> None:
     with RunRecord(tmp_path / "run") as record:
-        first = record.path_for("t", "current.f32")
+        first = record.path_for("ENE-03", "current.f32")
         first.write_bytes(b"")
-        assert record.path_for("t", "current.f32") != first
+        assert record.path_for("ENE-03", "current.f32") != first
 
 
 def test_the_journal_is_whole_up_to_its_last_line_after_sigkill(tmp_path: Path) -> None:
