@@ -120,12 +120,13 @@ class Progress:
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Tell which test begins."""
-        self.console.print(f"  [dim]...[/] {escape(_short(nodeid))}", end="\r" if self.console.is_terminal else "\n")
+        self.console.print(f"  [dim]...[/] {escape(_short(nodeid))}", end="" if self.console.is_terminal else "\n")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Tell how a test ended."""
         if report.when != "call" and report.outcome == "passed":
             return
+        clear_line(self.console)
         ids = " ".join(str(value) for key, value in report.user_properties if key == "verifies")
         word, style = {"passed": ("ok", "green"), "skipped": ("not run", "dim")}.get(
             report.outcome, ("not ok", "bold red")
@@ -158,7 +159,14 @@ class _Sayer:
 
     def say(self, line: str) -> None:
         """Print one line of progress."""
+        clear_line(self._console)
         self._console.print(f"  [dim]{escape(line)}[/]")
+
+
+def clear_line(console: Console) -> None:
+    """Take back the name of the test that runs, which stands on a terminal's last line until something is said."""
+    if console.is_terminal:
+        console.file.write("\r\x1b[K")
 
 
 def _short(nodeid: str) -> str:
