@@ -70,8 +70,10 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; errors of the rig are one sentence on stderr and exit code 2."""
     options = build_parser().parse_args(arguments)
-    # A terminated rig leaves its context managers as an interrupted one does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A terminated rig leaves its context managers as an interrupted one does; a script's shell starts what it puts
+    # into the background with SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         return _dispatch(options)
     except RigError as error:

@@ -9,6 +9,7 @@ import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Self
 
@@ -108,12 +109,15 @@ class VirtualBench:
         self._units = [draw_unit(number) for number in range(1, boards + 1)]
         self._fault = _known_fault(fault)
         self._cache = cache
+        self._sockets = directory
         self._stack = ExitStack()
         self.bench_file = directory / "bench.yaml"
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self._directory.mkdir(parents=True, exist_ok=True)
+            # A socket's path holds 107 bytes, and the caller's folder may be deeper than that.
+            self._sockets = Path(stack.enter_context(TemporaryDirectory(prefix="rig-supply-", dir="/tmp")))
             images = self._images()
             meters = [self._start(stack, "meter", self._meter_config(unit)) for unit in self._units]
             relays = [self._start(stack, "relay", self._relay_config(unit)) for unit in self._units]
@@ -138,7 +142,7 @@ class VirtualBench:
         return stack.enter_context(Child(module, config, self._directory))
 
     def _supply(self, unit: Unit) -> str:
-        return str(self._directory / f"{unit.name}.supply")
+        return str(self._sockets / unit.name)
 
     def _meter_config(self, unit: Unit) -> dict[str, Any]:
         return {
