@@ -215,7 +215,10 @@ def run_script(script: str, *arguments: object) -> subprocess.Popen[str]:
 
 
 def process_exists(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists() and Path(f"/proc/{pid}/stat").read_text().split(") ")[-1][0] != "Z"
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split(") ")[-1][0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):  # before it is opened, and between opening and reading
+        return False
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
