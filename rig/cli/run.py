@@ -1,6 +1,7 @@
 """``rig run`` and ``rig demo``: a plan through pytest, told line by line, and its reports."""
 
 import argparse
+import fcntl
 import json
 import os
 import time
@@ -54,7 +55,9 @@ def run_plan(name: str, options: argparse.Namespace, *, bench_file: Path | None)
     stem, plan, folder = load_plan(name)
     run_dir = (options.run_dir or Path("runs") / new_run_id()).absolute()
     # A stream of its own: pytest captures what the tests print on the standard ones.
-    with os.fdopen(os.dup(2 if options.json else 1), "w", encoding="utf-8") as stream:
+    # Not one of the first three descriptors, which pytest takes over even where they were closed.
+    own = fcntl.fcntl(2 if options.json else 1, fcntl.F_DUPFD_CLOEXEC, 3)
+    with os.fdopen(own, "w", encoding="utf-8") as stream:
         progress = Progress(stream)
         progress.begin(plan, run_dir)
         code = pytest.main(_pytest_arguments(stem, plan, folder, run_dir, options, bench_file), plugins=[progress])
