@@ -56,3 +56,21 @@ def test_sigkill_leaves_no_process_no_lock_and_a_readable_record(tmp_path: Path,
     assert "did not finish" in page
     summary = json.loads((run_dir / "summary.json").read_text())
     assert {row["test"] for row in summary["verdicts"] if row["state"] == "pass"} >= set(finished[:3])
+
+
+def test_ctrl_c_leaves_the_bench_in_order_and_a_report(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        [*RIG, "demo", "--run-dir", str(run_dir)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        wait_for(lambda: any(row["event"] == "packets" for row in journal(run_dir)))
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate()
+    assert process.returncode == 130, out + err
+    assert b"Traceback" not in out + err
+    assert not processes_naming(str(tmp_path))
+    events = [row["event"] for row in journal(run_dir)]
+    assert events[-1] == "run_end"
+    assert "bench_error" not in events
+    assert (run_dir / "report.html").is_file()
