@@ -81,8 +81,10 @@ def _pytest_arguments(
 def _conclude(code: int, run_dir: Path, progress: "Progress", *, as_json: bool) -> int:
     if code == pytest.ExitCode.NO_TESTS_COLLECTED:
         raise ConfigError("no test of the plan fits the expression of -k")
-    if code in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR):
-        raise BenchError(progress.trouble or "pytest could not run the plan")
+    if code == pytest.ExitCode.USAGE_ERROR:
+        return 2  # pytest has said why
+    if code == pytest.ExitCode.INTERNAL_ERROR:
+        raise BenchError(f"pytest could not run the plan: {progress.trouble}")
     summary = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
     progress.end(summary, run_dir)
     if as_json:
