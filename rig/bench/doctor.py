@@ -41,7 +41,7 @@ def examine(path: Path, log_directory: Path) -> list[Finding]:
 
 
 def _inventory(config: BenchConfig) -> str:
-    return f"{len(config.boards)} boards, {len(config.meters)} meters, {len(config.routers)} routers"
+    return f"boards: {len(config.boards)}, meters: {len(config.meters)}, routers: {len(config.routers)}"
 
 
 def _check(part: str, check: str, look: Callable[[], str]) -> Finding:

@@ -23,7 +23,7 @@ def keep_running(options: argparse.Namespace) -> int:
         if options.json:
             print(json.dumps({"ready": True, "bench": str(bench_file), "endpoints": str(endpoints)}), flush=True)
         else:
-            print(f"ready: {options.boards} boards; bench file {bench_file}; stop with Ctrl-C", flush=True)
+            print(f"ready: boards: {options.boards}; bench file {bench_file}; stop with Ctrl-C", flush=True)
         try:
             signal.pause()
         except KeyboardInterrupt:
