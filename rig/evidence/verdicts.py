@@ -59,6 +59,11 @@ class Limit:
     min: float | None = None
     source: str = ""
 
+    def __str__(self) -> str:
+        bounds = [f"at least {self.min:g} {self.unit}"] if self.min is not None else []
+        bounds += [f"at most {self.max:g} {self.unit}"] if self.max is not None else []
+        return f"{self.name} {' and '.join(bounds)} ({self.source or 'no source'})"
+
 
 @dataclass(frozen=True)
 class Decision:

@@ -1,10 +1,12 @@
 """How a test states a verdict: written to the record first, failing the test after."""
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from rig.energy.uncertainty import Measurement
+from rig.energy import Contribution, Measurement
+from rig.errors import BenchError
 from rig.evidence.record import RunRecord
 from rig.evidence.requirements import Limits, Requirement
 from rig.evidence.verdicts import Decision, State, decide, unmet
@@ -94,6 +96,8 @@ class Verifier:
         self._row(requirement)
         limit = self._limits.for_measurement(measurement.name, measurement.unit)
         uncertainty = measurement.expanded_uncertainty
+        if not isfinite(measurement.value):
+            raise BenchError(f"{requirement}: {measurement.name}: {measurement.value} is no measured value")
         if uncertainty is None:
             decision = Decision(State.INCONCLUSIVE, None, "no uncertainty, no verdict")
         else:
@@ -119,11 +123,11 @@ class Verifier:
         self._raise_unless_met(requirement, measurement, decision)
 
     def _raise_unless_met(self, requirement: str, measurement: Measurement, decision: Decision) -> None:
-        text = f"{requirement}: {measurement}: {decision.state}"
         if decision.state is State.INCONCLUSIVE:
-            raise NoVerdict(f"{text}: the meter has no accuracy document, so the value has no uncertainty")
+            raise NoVerdict(f"{requirement}: {measurement}: the meter has no accuracy document; name one (accuracy:)")
         if decision.state is State.FAIL or decision.side == "fail":
-            raise VerdictFailed(f"{text} against {self._limits.for_measurement(measurement.name, measurement.unit)}")
+            limit = self._limits.for_measurement(measurement.name, measurement.unit)
+            raise VerdictFailed(f"{requirement}: {measurement}: {decision.state} against the limit {limit}")
 
     def _row(self, requirement: str) -> Requirement:
         row = self._requirements.get(requirement)
@@ -136,5 +140,5 @@ class Verifier:
         return [self._record.relative(path) for path in evidence]
 
 
-def _budget_row(row: Any) -> dict[str, Any]:
+def _budget_row(row: Contribution) -> dict[str, Any]:
     return {"source": row.source, "standard_uncertainty": row.standard_uncertainty, "unit": row.unit, "kind": row.kind}
