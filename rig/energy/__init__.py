@@ -1,5 +1,6 @@
 """From current waveforms to charge, energy and time, each with its uncertainty. Knows no instrument."""
 
+from rig.energy.alignment import Bounds, Contradiction
 from rig.energy.phases import Mark, Phase, phases_between
 from rig.energy.uncertainty import (
     Contribution,
@@ -14,6 +15,8 @@ from rig.energy.uncertainty import (
 from rig.energy.waveform import RangeAccuracy, Statistics, Supply, Waveform, WaveformError, Window
 
 __all__ = [
+    "Bounds",
+    "Contradiction",
     "Contribution",
     "Mark",
     "Measurement",

@@ -7,7 +7,7 @@ import pytest
 
 from rig.board import Board, Console
 from rig.clock import now_s
-from rig.energy import Mark, Measurement, Phase, combine_repeats, energy
+from rig.energy import Bounds, Mark, Measurement, Phase, combine_repeats, energy
 from rig.errors import DeviceError
 from rig.fixtures.coaps import Coaps
 from rig.fixtures.measure import Measure
@@ -40,8 +40,9 @@ def test_energy_of_a_handshake(coap: Coaps, console: Console, measure: Measure) 
             began_s = now_s()
             session = coap.connect()
             started = console.wait_mark("handshake_start", since_s=began_s)
-            waveform = measure.align(current.result(timeout_s=10), started)
+            recorded = current.result(timeout_s=10)
         session.close()
+        waveform = measure.align(recorded, started, _reaction(packets))
         phase = _on_the_air("handshake", packets)
         repeats.append(energy("handshake_energy", phase.window(waveform), measure.supply))
         evidence += [packets.path, measure.keep(waveform, [phase])]
@@ -58,9 +59,10 @@ def test_energy_of_a_request(coap: Coaps, console: Console, measure: Measure) ->
                 began_s = now_s()
                 response = session.get("/light")
                 started = console.wait_mark("request_start", since_s=began_s)
-                waveform = measure.align(current.result(timeout_s=10), started)
+                recorded = current.result(timeout_s=10)
             if response.code != "2.05":
                 raise DeviceError(f"GET /light was answered {response.code}: there is no request to measure")
+            waveform = measure.align(recorded, started, _reaction(packets))
             phase = _on_the_air("request", packets)
             repeats.append(energy("request_energy", phase.window(waveform), measure.supply))
             evidence += [packets.path, measure.keep(waveform, [phase])]
@@ -74,15 +76,27 @@ def _current(measure: Measure, name: str) -> AbstractContextManager[CurrentCaptu
     )
 
 
-def _on_the_air(name: str, packets: Capture) -> Phase:
-    """Return the phase from the first packet at the board to the radio's tail after the last one back to its sender."""
+def _exchange(packets: Capture) -> tuple[float, list[float]]:
+    """Return when the client's first packet was at the board, and when each one back to that client was."""
     seen = [packet for packet in packets.packets() if packet.side == "board"]
     first = next(packet for packet in seen if packet.destination[1] == COAPS_PORT)
-    back_s = [packet.t_s for packet in seen if packet.destination == first.source]
+    return first.t_s, [packet.t_s for packet in seen if packet.destination == first.source]
+
+
+def _reaction(packets: Capture) -> Bounds:
+    """Return the bounds that the packets set to the trigger's edge: after what caused it, before the board's answer."""
+    first_s, back_s = _exchange(packets)
+    uncertainty_s = packets.clock.uncertainty_s
+    return Bounds(first_s - uncertainty_s, min(back_s) + uncertainty_s, "the packets at the board")
+
+
+def _on_the_air(name: str, packets: Capture) -> Phase:
+    """Return the phase from the first packet at the board to the radio's tail after the last one back to its sender."""
+    first_s, back_s = _exchange(packets)
     uncertainty_s = packets.clock.uncertainty_s
     return Phase(
         name,
-        Mark("first packet at the board", first.t_s, uncertainty_s),
+        Mark("first packet at the board", first_s, uncertainty_s),
         Mark("end of the radio's tail", max(back_s) + RADIO_TAIL_S, uncertainty_s),
     )
 
