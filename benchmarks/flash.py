@@ -6,17 +6,16 @@ Each figure is the wall time from "somebody wants this firmware on that board" t
 check and MD5 verification included: the rig in a running process, esptool as its command line is used.
 """
 
-import argparse
 import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.output import run as run_benchmark
 from rig.board import Board, Provisioning, nvs_image
 from rig.formats import partitions
 from rig.formats.flasher_args import ImageSet, read_image_set
@@ -24,15 +23,6 @@ from rig.virtual.firmware import build_image_set
 
 FLASH_BAUDRATE = "460800"
 PROVISIONING = Provisioning("board-1", bytes(range(1, 17)), "lab", "open sesame")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        result = measure(Path(scratch))
-    print(json.dumps(result) if options.json else table(result))
 
 
 def measure(scratch: Path) -> dict[str, object]:
@@ -106,4 +96,4 @@ def seconds(action: Callable[[], object]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(__doc__, measure, table)

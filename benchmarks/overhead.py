@@ -6,26 +6,16 @@ Sessions of one and of many empty tests, round-robin, the shortest of several ro
 difference of the two divided by the difference of their numbers.
 """
 
-import argparse
-import json
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
+
+from benchmarks.output import run as run_benchmark
 
 ROUNDS = 7
 MANY = 400
 PLAIN = ("-p", "no:rig.fixtures.plugin")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        result = measure(Path(scratch))
-    print(json.dumps(result) if options.json else table(result))
 
 
 def measure(scratch: Path) -> dict[str, dict[str, float]]:
@@ -58,4 +48,4 @@ def table(result: dict[str, dict[str, float]]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(__doc__, measure, table)

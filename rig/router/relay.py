@@ -1,4 +1,4 @@
-"""The router of the virtual bench: a userspace relay, reached by its control protocol."""
+"""The relay backend: a router in userspace, told what to do over its control protocol."""
 
 import contextlib
 import socket

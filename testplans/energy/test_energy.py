@@ -1,10 +1,12 @@
 """Energy of a handshake and of a request: ENE-03, ENE-05."""
 
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from rig.bench.bench import Bench
 from rig.board import Board, Console
 from rig.clock import now_s
 from rig.energy import Bounds, Mark, Measurement, Phase, combine_repeats, energy
@@ -18,7 +20,6 @@ from rig.router import Capture
 pytestmark = pytest.mark.usefixtures("router", "meter", "quiet_board")
 
 REPEATS = 5
-COAPS_PORT = 5684
 RADIO_TAIL_S = 0.05
 """How long after the last packet the receiver is counted to what it was switched on for."""
 
@@ -32,7 +33,7 @@ def quiet_board(board: Board, coap: Coaps) -> None:
 
 
 @pytest.mark.requirement("ENE-03")
-def test_energy_of_a_handshake(coap: Coaps, console: Console, measure: Measure) -> None:
+def test_energy_of_a_handshake(bench: Bench, coap: Coaps, console: Console, measure: Measure) -> None:
     repeats: list[Measurement] = []
     evidence: list[Path] = []
     for _ in range(REPEATS):
@@ -42,15 +43,16 @@ def test_energy_of_a_handshake(coap: Coaps, console: Console, measure: Measure) 
             started = console.wait_mark("handshake_start", since_s=began_s)
             recorded = current.result(timeout_s=10)
         session.close()
-        waveform = measure.align(recorded, started, _reaction(packets))
-        phase = _on_the_air("handshake", packets)
+        exchange = _exchange(packets, bench.board_config.coaps_port)
+        waveform = measure.align(recorded, started, exchange.reaction)
+        phase = exchange.on_the_air("handshake")
         repeats.append(energy("handshake_energy", phase.window(waveform), measure.supply))
         evidence += [packets.path, measure.keep(waveform, [phase])]
     measure("ENE-03", combine_repeats("handshake_energy", repeats), evidence=evidence, notes=_notes("handshakes"))
 
 
 @pytest.mark.requirement("ENE-05")
-def test_energy_of_a_request(coap: Coaps, console: Console, measure: Measure) -> None:
+def test_energy_of_a_request(bench: Bench, coap: Coaps, console: Console, measure: Measure) -> None:
     repeats: list[Measurement] = []
     evidence: list[Path] = []
     with coap.session() as session:
@@ -62,8 +64,9 @@ def test_energy_of_a_request(coap: Coaps, console: Console, measure: Measure) ->
                 recorded = current.result(timeout_s=10)
             if response.code != "2.05":
                 raise DeviceError(f"GET /light was answered {response.code}: there is no request to measure")
-            waveform = measure.align(recorded, started, _reaction(packets))
-            phase = _on_the_air("request", packets)
+            exchange = _exchange(packets, bench.board_config.coaps_port)
+            waveform = measure.align(recorded, started, exchange.reaction)
+            phase = exchange.on_the_air("request")
             repeats.append(energy("request_energy", phase.window(waveform), measure.supply))
             evidence += [packets.path, measure.keep(waveform, [phase])]
     measure("ENE-05", combine_repeats("request_energy", repeats), evidence=evidence, notes=_notes("requests"))
@@ -76,29 +79,36 @@ def _current(measure: Measure, name: str) -> AbstractContextManager[CurrentCaptu
     )
 
 
-def _exchange(packets: Capture) -> tuple[float, list[float]]:
-    """Return when the client's first packet was at the board, and when each one back to that client was."""
+@dataclass(frozen=True)
+class Exchange:
+    """A client's packets at the board: the first one to it, the first and the last one back, on the rig's clock."""
+
+    first_s: float
+    first_back_s: float
+    last_back_s: float
+    uncertainty_s: float
+
+    @property
+    def reaction(self) -> Bounds:
+        """The bounds of the trigger's edge: after the packet that caused it, before the board's answer."""
+        earliest_s, latest_s = self.first_s - self.uncertainty_s, self.first_back_s + self.uncertainty_s
+        return Bounds(earliest_s, latest_s, "the packets at the board")
+
+    def on_the_air(self, name: str) -> Phase:
+        """Return the phase from the first packet to the radio's tail after the last one."""
+        return Phase(
+            name,
+            Mark("first packet at the board", self.first_s, self.uncertainty_s),
+            Mark("end of the radio's tail", self.last_back_s + RADIO_TAIL_S, self.uncertainty_s),
+        )
+
+
+def _exchange(packets: Capture, board_port: int) -> Exchange:
+    """Return the exchange that the first packet to *board_port* begins."""
     seen = [packet for packet in packets.packets() if packet.side == "board"]
-    first = next(packet for packet in seen if packet.destination[1] == COAPS_PORT)
-    return first.t_s, [packet.t_s for packet in seen if packet.destination == first.source]
-
-
-def _reaction(packets: Capture) -> Bounds:
-    """Return the bounds that the packets set to the trigger's edge: after what caused it, before the board's answer."""
-    first_s, back_s = _exchange(packets)
-    uncertainty_s = packets.clock.uncertainty_s
-    return Bounds(first_s - uncertainty_s, min(back_s) + uncertainty_s, "the packets at the board")
-
-
-def _on_the_air(name: str, packets: Capture) -> Phase:
-    """Return the phase from the first packet at the board to the radio's tail after the last one back to its sender."""
-    first_s, back_s = _exchange(packets)
-    uncertainty_s = packets.clock.uncertainty_s
-    return Phase(
-        name,
-        Mark("first packet at the board", first_s, uncertainty_s),
-        Mark("end of the radio's tail", max(back_s) + RADIO_TAIL_S, uncertainty_s),
-    )
+    first = next(packet for packet in seen if packet.destination[1] == board_port)
+    back_s = [packet.t_s for packet in seen if packet.destination == first.source]
+    return Exchange(first.t_s, min(back_s), max(back_s), packets.clock.uncertainty_s)
 
 
 def _notes(what: str) -> list[str]:
