@@ -1,0 +1,64 @@
+"""What the plans judge by: each rule on observations of a device that ought to fail it."""
+
+import base64
+
+import pytest
+
+from rig.router.capture import CapturedPacket
+from rig.testplans.coap.test_observe import _rises
+from rig.testplans.coap.test_retransmission import _as_specified
+from rig.testplans.resilience.test_loss import wilson_lower_bound
+from rig.testplans.security.test_wire import _places
+
+CANARY = "canary0123456789abcdef"
+
+
+def packet(payload: bytes) -> CapturedPacket:
+    return CapturedPacket(0.0, "client", ("127.0.0.1", 1), ("127.0.0.1", 2), payload)
+
+
+@pytest.mark.parametrize(
+    ("intervals", "met"),
+    [
+        ([2.0, 4.0, 8.0, 16.0], True),
+        ([3.0, 6.0, 12.0, 24.0], True),
+        ([2.5, 5.2, 10.1, 20.9], True),
+        ([], False),
+        ([2.0, 4.0, 8.0], False),
+        ([2.0, 4.0, 8.0, 16.0, 32.0], False),
+        ([2.0, 2.0, 2.0, 2.0], False),
+        ([1.0, 2.0, 4.0, 8.0], False),
+        ([3.5, 7.0, 14.0, 28.0], False),
+        ([2.0, 4.0, 8.0, 12.0], False),
+    ],
+)
+def test_retransmission_intervals(intervals: list[float], met: bool) -> None:
+    assert _as_specified(intervals) is met
+
+
+@pytest.mark.parametrize(
+    ("values", "met"), [([2, 3, 7], True), ([2**24 - 1, 0], True), ([2, 2], False), ([3, 2], False)]
+)
+def test_observe_values_rise_modulo_their_24_bits(values: list[int], met: bool) -> None:
+    assert _rises(values) is met
+
+
+@pytest.mark.parametrize("before", ["", "x", "xy"])
+@pytest.mark.parametrize(
+    "encode",
+    [str.encode, lambda text: text.encode().hex().encode(), lambda text: base64.b64encode(text.encode())],
+    ids=["text", "hexadecimal", "base64"],
+)
+def test_a_canary_is_found_however_it_is_written(encode, before: str) -> None:
+    leak = packet(b"\x17\xfe\xfd" + encode(before + CANARY + "after"))
+    assert _places([packet(b"nothing"), leak], CANARY) == ["packet 2"]
+
+
+def test_a_packet_without_the_canary_is_not_suspected() -> None:
+    assert _places([packet(CANARY[:-1].encode()), packet(bytes(range(256)))], CANARY) == []
+
+
+def test_the_bound_of_a_success_rate() -> None:
+    assert wilson_lower_bound(20, 20) == pytest.approx(0.881, abs=0.001)
+    assert wilson_lower_bound(16, 20) < 0.64
+    assert wilson_lower_bound(0, 20) == pytest.approx(0, abs=1e-9)
