@@ -42,7 +42,8 @@ def test_finds_the_board_reset(console, coap, measure):
 
 @pytest.mark.requirement("WIR-02")
 def test_loses_its_router(bench, measure):
-    (relay,) = [pid for pid, command in processes() if "rig.virtual.relay" in command and str(bench.path.parent) in command]
+    own = f"{bench.path.parent}/"
+    (relay,) = [pid for pid, command in processes() if "rig.virtual.relay" in command and own in command]
     os.kill(relay, signal.SIGKILL)
     with measure.packets("none"):
         pass
