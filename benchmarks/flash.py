@@ -80,7 +80,7 @@ def esptool_command(url: str, images: ImageSet, scratch: Path) -> list[str]:
 
 def nvs_partition(images: ImageSet) -> partitions.Partition:
     entries = partitions.parse_table(images.file("partition-table").path.read_bytes())
-    found = partitions.find(entries, partitions.TYPE_DATA, partitions.SUBTYPE_NVS)
+    found = partitions.credentials(entries)
     assert found is not None
     return found
 

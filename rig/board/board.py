@@ -11,7 +11,8 @@ from typing import Self
 
 from rig.board.console import Console, Line
 from rig.board.errors import BootFailure
-from rig.board.flash import FlashReport, ImagePart, Mode, Progress, flash
+from rig.board.flash import FlashReport, ImagePart, Mode, flash
+from rig.board.loader import Progress
 from rig.board.lock import BoardLock
 from rig.board.marks import Mark
 from rig.board.provision import Provisioning, nvs_image
@@ -153,9 +154,9 @@ class Board:
 def _nvs_part(images: ImageSet, provisioning: Provisioning) -> ImagePart:
     table_path = images.file("partition-table").path
     table = partitions.parse_table(table_path.read_bytes())
-    nvs = partitions.find(table, partitions.TYPE_DATA, partitions.SUBTYPE_NVS)
+    nvs = partitions.credentials(table)
     if nvs is None:
-        raise ConfigError(f"{table_path}: no partition of type data, subtype nvs; add one to partitions.csv")
+        raise ConfigError(f"{table_path}: no partition creds of type data, subtype nvs; add it to partitions.csv")
     return ImagePart(name=nvs.label, offset=nvs.offset, data=nvs_image(provisioning, nvs.size))
 
 

@@ -3,27 +3,18 @@
 import hashlib
 import itertools
 import struct
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from rig.board.errors import WrongBoard
-from rig.board.serialport import CONSOLE_BAUDRATE, SerialPort
+from rig.board.loader import CHIP, FAILURES, Progress, check_mac, connect, esptool_output_to, first_line, read_mac, tell
+from rig.board.serialport import SerialPort
 from rig.clock import now_s
 from rig.errors import BenchError, ConfigError, DeviceError
 from rig.formats.flasher_args import ImageFile, ImageSet
 
 Mode = Literal["auto", "always", "never"]
-Progress = Callable[[str], None]
-
 FLASH_BAUDRATE = 460_800  # what `idf.py flash` uses
-_CHIP = "esp32c3"
-# esptool's errors are RuntimeErrors, pyserial's OSErrors, and ValueError where an RFC 2217 server refuses a request.
-_FAILURES = (RuntimeError, OSError, ValueError)
-# Each of esptool's four reset sequences for a local port once; the two for RFC 2217 twice.
-_CONNECT_ATTEMPTS = 4
 _DESCRIPTOR = struct.Struct("<I12x32s32s32x32s32s")  # esp_app_desc_t: magic, version, project, idf_ver, elf sha256
 _DESCRIPTOR_OFFSET = 0x20
 _DESCRIPTOR_MAGIC = 0xABCD5432
@@ -97,11 +88,11 @@ def flash(
     if mode == "never":
         flashed = tuple(_flashed(part, "not checked") for part in parts)
         return FlashReport(mac=None, chip=images.chip, parts=flashed, duration_s=now_s() - started_s, app=app)
-    with _esptool_output_to(on_esptool):
+    with esptool_output_to(on_esptool):
         try:
-            loader = _connect(port)
-            found = _read_mac(port, loader)
-            _check_mac(port, expected=mac, found=found)
+            loader = connect(port)
+            found = read_mac(port, loader)
+            check_mac(port, expected=mac, found=found)
             flashed = tuple(_update(port, loader, parts, mode, on_progress))
         finally:
             port.restore()
@@ -111,8 +102,8 @@ def flash(
 
 
 def _collect(images: ImageSet, extra: Sequence[ImagePart]) -> list[ImagePart]:
-    if images.chip != _CHIP:
-        raise ConfigError(f"{images.directory}: is built for {images.chip}; this rig flashes {_CHIP}, build for that")
+    if images.chip != CHIP:
+        raise ConfigError(f"{images.directory}: is built for {images.chip}; this rig flashes {CHIP}, build for that")
     files = [ImagePart(file.name, file.offset, _read(file)) for file in images.files]
     parts = sorted([*files, *extra], key=lambda part: part.offset)
     for first, second in itertools.pairwise(parts):
@@ -151,38 +142,6 @@ def _flashed(part: ImagePart, action: Literal["written", "skipped", "not checked
     return FlashedPart(name=part.name, offset=part.offset, size=len(part.data), sha256=sha256, action=action)
 
 
-def _connect(port: SerialPort) -> Any:
-    from esptool.targets import ESP32C3ROM
-
-    try:
-        rom = ESP32C3ROM(port.raw, CONSOLE_BAUDRATE)
-        rom.USES_RFC2217 = port.url.lower().startswith("rfc2217:")
-        rom.connect("default-reset", _CONNECT_ATTEMPTS)
-    except _FAILURES as error:
-        raise BenchError(
-            f"port {port.url}: no connection to the chip's loader: {_first_line(error)}; check the cable, that the "
-            "board has power, and that DTR and RTS reach EN and GPIO9 (or hold BOOT while resetting)"
-        ) from error
-    return rom
-
-
-def _read_mac(port: SerialPort, loader: Any) -> str:
-    try:
-        return ":".join(f"{byte:02x}" for byte in loader.read_mac("BASE_MAC"))
-    except _FAILURES as error:
-        raise BenchError(
-            f"port {port.url}: the chip does not tell its MAC: {_first_line(error)}; check the cable"
-        ) from error
-
-
-def _check_mac(port: SerialPort, *, expected: str, found: str) -> None:
-    if found != expected.lower():
-        raise WrongBoard(
-            f"port {port.url}: the board there is {found}, the bench names {expected.lower()}; nothing was written. "
-            "Correct the port or the MAC in the bench file"
-        )
-
-
 def _update(
     port: SerialPort, rom: Any, parts: Sequence[ImagePart], mode: Mode, on_progress: Progress | None
 ) -> Iterator[FlashedPart]:
@@ -194,16 +153,16 @@ def _update(
         attach_flash(loader)
         for part in parts:
             if mode == "auto" and _in_flash(loader, part):
-                _tell(on_progress, f"{part.name} at {part.offset:#x}: already in flash")
+                tell(on_progress, f"{part.name} at {part.offset:#x}: already in flash")
                 yield _flashed(part, "skipped")
                 continue
             if loader.get_baud() < FLASH_BAUDRATE:
                 loader.change_baud(FLASH_BAUDRATE)
-            _tell(on_progress, f"{part.name} at {part.offset:#x}: writing {len(part.data)} bytes")
+            tell(on_progress, f"{part.name} at {part.offset:#x}: writing {len(part.data)} bytes")
             # Verifies by MD5 and raises where it differs; all parameters of the header default to "keep".
             write_flash(loader, [(part.offset, part.data)])
             yield _flashed(part, "written")
-    except _FAILURES as error:
+    except FAILURES as error:
         raise _flash_error(port, part, error) from error
 
 
@@ -214,75 +173,9 @@ def _in_flash(loader: Any, part: ImagePart) -> bool:
 
 def _flash_error(port: SerialPort, part: ImagePart, error: Exception) -> BenchError | DeviceError:
     """Tell a chip that answered "failed", or stored something else, from a link that broke."""
-    text = _first_line(error)
+    text = first_line(error)
     if any(word in str(error) for word in ("result was", "MD5 of file", "Write failed", "Guru Meditation")):
         return DeviceError(f"port {port.url}: the board failed to store {part.name} at {part.offset:#x}: {text}")
     link_broke = isinstance(error, OSError) or "serial" in text.lower() or "packet" in text.lower()
     hint = "check the cable" if link_broke else "check the image set"
     return BenchError(f"port {port.url}: flashing {part.name} at {part.offset:#x} broke off: {text}; {hint}")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0].rstrip(".")
-
-
-def _tell(on_progress: Progress | None, text: str) -> None:
-    if on_progress is not None:
-        on_progress(text)
-
-
-_listener: ContextVar[Progress | None] = ContextVar("esptool_listener", default=None)
-
-
-@contextmanager
-def _esptool_output_to(listener: Progress | None) -> Iterator[None]:
-    """Send what esptool would print to *listener*, for this thread.
-
-    esptool has one logger for the whole process, so it is replaced once, for good, by one that asks who listens: two
-    boards can then be flashed at a time.
-    """
-    from esptool.logger import EsptoolLogger, TemplateLogger
-
-    TemplateLogger.register(_RoutedLogger)
-    EsptoolLogger().set_logger(_RoutedLogger())
-    token = _listener.set(listener)
-    try:
-        yield
-    finally:
-        _listener.reset(token)
-
-
-class _RoutedLogger:
-    """esptool's logger interface (esptool, "Scripting", "Redirecting Output with a Custom Logger")."""
-
-    def print(self, *args: object, **_: object) -> None:
-        text = " ".join(str(arg) for arg in args).strip(" .\n")
-        if text:
-            _tell(_listener.get(), text)
-
-    def note(self, message: str) -> None:
-        self.print(f"note: {message}")
-
-    def warning(self, message: str) -> None:
-        self.print(f"warning: {message}")
-
-    def error(self, message: str) -> None:
-        self.print(f"error: {message}")
-
-    def warn(self, message: str, **_: object) -> None:
-        self.warning(message)
-
-    def err(self, message: str, **_: object) -> None:
-        self.error(message)
-
-    def debug(self, *args: object) -> None:
-        """Drop what esptool itself shows only when asked to be verbose."""
-
-    def stage(self, finish: bool = False) -> None:
-        """Nothing to fold: there is no terminal behind this."""
-
-    def progress_bar(self, cur_iter: int, total_iters: int, prefix: str = "", **_: object) -> None:
-        self.print(f"{prefix} {100 * cur_iter // max(total_iters, 1)} %")
-
-    def set_verbosity(self, verbosity: str) -> None:
-        """Keep telling all: whoever listens chooses what to show."""

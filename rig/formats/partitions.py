@@ -20,6 +20,7 @@ SUBTYPE_FACTORY = 0x00
 SUBTYPE_OTA_0 = 0x10
 SUBTYPE_OTA_DATA = 0x00
 SUBTYPE_NVS = 0x02
+CREDENTIALS_LABEL = "creds"
 
 _ENTRY = struct.Struct("<2sBBII16sI")
 _ENTRY_MAGIC = b"\xaa\x50"
@@ -143,6 +144,15 @@ def parse_csv(text: str) -> tuple[Partition, ...]:
 def find(partitions: Iterable[Partition], type_: int, subtype: int) -> Partition | None:
     """Return the first partition of this type and subtype, or None."""
     return next((entry for entry in partitions if entry.type == type_ and entry.subtype == subtype), None)
+
+
+def credentials(partitions: Iterable[Partition]) -> Partition | None:
+    """Return the NVS partition that holds the board's own secrets, or None.
+
+    It is called ``creds`` and nobody but the rig writes it; ESP-IDF keeps its own values (radio calibration) in the
+    partition ``nvs``.
+    """
+    return next((entry for entry in partitions if entry.type == TYPE_DATA and entry.label == CREDENTIALS_LABEL), None)
 
 
 def subtype_name(partition: Partition) -> str:

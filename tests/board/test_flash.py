@@ -69,7 +69,7 @@ def test_a_blank_board_is_flashed_boots_and_is_then_left_alone(virtual_board, im
     for file in images.files:
         data = file.path.read_bytes()
         assert held[file.offset : file.offset + len(data)] == data
-    nvs = next(part for part in first.parts if part.name == "nvs")
+    nvs = next(part for part in first.parts if part.name == "creds")
     assert held[nvs.offset : nvs.offset + nvs.size] == nvs_image(provisioning, nvs.size)
 
 
@@ -80,7 +80,7 @@ def test_only_what_differs_is_written(virtual_board, images, provisioning, tmp_p
         changed = board.flash(images, other)
         everything = board.flash(images, other, mode="always")
         board.wait_network()
-    assert [name for name, action in actions(changed).items() if action == "written"] == ["nvs"]
+    assert [name for name, action in actions(changed).items() if action == "written"] == ["creds"]
     assert set(actions(everything).values()) == {"written"}
 
 

@@ -21,7 +21,10 @@ from rig.formats import image, partitions
 MAC = "7c:df:a1:0a:ff:c0"
 FLASH_BYTES = 4 << 20
 APP_OFFSET = 0x10000
-TABLE_CSV = "nvs, data, nvs, 0x9000, 24K\nphy_init, data, phy, , 4K\nfactory, app, factory, 0x10000, 2M\n"
+TABLE_CSV = (
+    "nvs, data, nvs, 0x9000, 24K\nphy_init, data, phy, , 4K\nfactory, app, factory, 0x10000, 2M\n"
+    "creds, data, nvs, , 12K\n"
+)
 _TIMEOUT_S = 30.0  # only a failing test waits so long
 
 

@@ -85,10 +85,10 @@ def test_console_passes_every_byte_and_makes_newlines_crlf(run_board, probe_flas
 def test_nvs_of_the_flash_reaches_the_application(run_board, probe_flash: bytes, tmp_path: Path):
     rows = ("key,type,encoding,value", "coaps,namespace,,", "identity,data,string,board-1", "psk,data,hex2bin,0a0b")
     (tmp_path / "nvs.csv").write_text("\n".join([*rows, "n,data,i16,-2", ""]))
-    generate = [sys.executable, "-m", "esp_idf_nvs_partition_gen", "generate", "nvs.csv", "nvs.bin", "0x6000"]
+    generate = [sys.executable, "-m", "esp_idf_nvs_partition_gen", "generate", "nvs.csv", "nvs.bin", "0x3000"]
     subprocess.run(generate, cwd=tmp_path, check=True, capture_output=True)
     content = bytearray(probe_flash)
-    content[0x9000:0xF000] = (tmp_path / "nvs.bin").read_bytes()
+    content[0x210000:0x213000] = (tmp_path / "nvs.bin").read_bytes()
     with run_board(flash=bytes(content)).console() as console:
         console.reset()
         console.expect("nvs coaps\tidentity\tstr\t626f6172642d31\r\n")

@@ -9,7 +9,7 @@ bool platform_nvs_string(const char *name_space, const char *key, char *value, s
     nvs_handle_t handle;
     size_t length = size;
 
-    if (nvs_open(name_space, NVS_READONLY, &handle) != ESP_OK) {
+    if (nvs_open_from_partition("creds", name_space, NVS_READONLY, &handle) != ESP_OK) {
         return false;
     }
     esp_err_t result = nvs_get_str(handle, key, value, &length);
@@ -21,7 +21,7 @@ bool platform_nvs_blob(const char *name_space, const char *key, uint8_t *value, 
 {
     nvs_handle_t handle;
 
-    if (nvs_open(name_space, NVS_READONLY, &handle) != ESP_OK) {
+    if (nvs_open_from_partition("creds", name_space, NVS_READONLY, &handle) != ESP_OK) {
         return false;
     }
     *length = size;

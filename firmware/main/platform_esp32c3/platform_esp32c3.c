@@ -109,5 +109,6 @@ void app_main(void)
     trigger_init();
     /* No erase when it fails: that would delete the board's credentials. A blank partition is formatted. */
     ESP_ERROR_CHECK(nvs_flash_init());
+    ESP_ERROR_CHECK(nvs_flash_init_partition("creds"));
     app_run();
 }

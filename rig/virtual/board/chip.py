@@ -191,7 +191,7 @@ class Chip:
         self._application = Application(elf, environment, self._transmit, self._obey, self._application_ended)
 
     def _read_nvs(self, stage: Stage) -> dict[tuple[str, str], nvs.NvsValue]:
-        slot = partitions.find(stage.table, partitions.TYPE_DATA, partitions.SUBTYPE_NVS)
+        slot = partitions.credentials(stage.table)
         if slot is None:
             return {}
         whole_pages = slot.size - slot.size % nvs.PAGE_BYTES
