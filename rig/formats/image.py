@@ -21,6 +21,7 @@ IMAGE_MAGIC = 0xE9
 CHIP_ID_ESP32C3 = 5
 MAX_SEGMENTS = 16
 MAX_SEGMENT_BYTES = 0x1000000
+NO_MAX_REVISION = (0, 0xFFFF)
 APP_DESCRIPTOR_MAGIC = 0xABCD5432
 BOOTLOADER_DESCRIPTOR_MAGIC = 0x50
 CHIP_NAMES = {
@@ -51,7 +52,6 @@ _DESCRIPTOR_OFFSET = _HEADER.size + _SEGMENT.size
 _FLASH_MODES = {0: "QIO", 1: "QOUT", 2: "DIO", 3: "DOUT", 4: "FAST_READ", 5: "SLOW_READ"}
 _FLASH_FREQUENCIES = {0x0: "40m", 0x1: "26m", 0x2: "20m", 0xF: "80m"}
 _MAX_FLASH_SIZE_CODE = 7  # 128 MB
-_NO_MAX_REVISION = (0, 0xFFFF)
 # ESP32-C3 Technical Reference Manual, "System and Memory"; names as esptool prints them.
 _MEMORY = (
     (0x00000000, 0x00010000, "PADDING"),
@@ -114,18 +114,32 @@ class ImageRevisionError(ImageError):
 class ImageSegmentError(ImageError):
     """A segment is impossible. ``detail`` is worded as ESP-IDF's loader words it."""
 
-    def __init__(self, detail: str) -> None:
+    def __init__(self, detail: str, advice: str = "the file is damaged, build it again") -> None:
         self.detail = detail
-        super().__init__(f"image: {detail}; the file is cut short or damaged")
+        super().__init__(f"image: {detail}; {advice}")
 
 
 class ImageLengthError(ImageSegmentError):
-    """The image has more bytes than there is room or data for; both numbers in bytes."""
+    """The image is longer than its partition; both numbers in bytes."""
 
     def __init__(self, needed: int, available: int) -> None:
         self.needed = needed
         self.available = available
-        super().__init__(f"Image length {needed} doesn't fit in partition length {available}")
+        super().__init__(
+            f"Image length {needed} doesn't fit in partition length {available}",
+            "make the partition larger or the application smaller",
+        )
+
+
+class ImageEndError(ImageSegmentError):
+    """The bytes end before the image does; it needs ``needed`` of them or more."""
+
+    def __init__(self, needed: int, available: int) -> None:
+        self.needed = needed
+        self.available = available
+        super().__init__(
+            f"Image length {needed} doesn't fit in length {available}", "the file is cut short, build it again"
+        )
 
 
 class ImageChecksumError(ImageError):
@@ -265,9 +279,9 @@ def xor_checksum(data: bytes, seed: int = 0xEF) -> int:
 
 
 def read_header(data: bytes) -> Header:
-    """Return the header at the start of *data*, unjudged. Raises ImageLengthError where that is shorter."""
+    """Return the header at the start of *data*, unjudged. Raises ImageEndError where that is shorter."""
     if len(data) < _HEADER.size:
-        raise ImageLengthError(_HEADER.size, len(data))
+        raise ImageEndError(_HEADER.size, len(data))
     fields = _HEADER.unpack_from(data)
     _, count, mode, size_frequency, entry, _, _, chip_id, _, min_revision, max_revision, _, hash_appended = fields
     return Header(
@@ -306,10 +320,11 @@ def read_bootloader_descriptor(data: bytes) -> BootloaderDescriptor | None:
     if len(data) < _DESCRIPTOR_OFFSET + _BOOTLOADER_DESCRIPTOR.size:
         return None
     magic, version, idf_version, date_time = _BOOTLOADER_DESCRIPTOR.unpack_from(data, _DESCRIPTOR_OFFSET)
-    # The magic is one byte, which an application or a stray file has by chance; ESP-IDF's version is text.
-    if magic != BOOTLOADER_DESCRIPTOR_MAGIC or not _string(idf_version).isprintable():
+    # The magic is one byte, which a stray file has by chance; the version is never empty, and text.
+    idf_text = _string(idf_version)
+    if magic != BOOTLOADER_DESCRIPTOR_MAGIC or not idf_text or not idf_text.isprintable():
         return None
-    return BootloaderDescriptor(version, _string(idf_version), _string(date_time))
+    return BootloaderDescriptor(version, idf_text, _string(date_time))
 
 
 def memory_region(address: int) -> str | None:
@@ -329,7 +344,7 @@ def examine(
 
     What follows the image is ignored. *revision* is the chip's (major * 100 + minor), None to accept any;
     *partition_bytes* is the room that the image has in flash, None for any; *address* is its place there, which some
-    of the loader's texts name. Raises ImageLengthError where there is not even a header, and no other error.
+    of the loader's texts name. Raises ImageEndError where there is not even a header, and no other error.
     """
     header = read_header(data)
     errors = list(_header_errors(data[0], header, revision))
@@ -387,11 +402,9 @@ def parse(
     )
 
 
-def host_elf(image: Image) -> bytes | None:
+def host_elf(image: Image | Examination) -> bytes | None:
     """Return the host program that *image* carries, or None when it is an ordinary RISC-V image."""
-    if image.app is None:
-        return None
-    data = image.segments[0].data
+    data = image.segments[0].data if image.segments else b""
     start = _APP_DESCRIPTOR.size + _HOST_HEADER.size
     if len(data) < start:
         return None
@@ -440,7 +453,7 @@ def _header_errors(magic: int, header: Header, revision: int | None) -> Iterator
         return
     if revision < header.min_revision:
         yield ImageRevisionError(header.min_revision, revision, ">=")
-    if header.max_revision not in _NO_MAX_REVISION and revision > header.max_revision:
+    if header.max_revision not in NO_MAX_REVISION and revision > header.max_revision:
         yield ImageRevisionError(header.max_revision, revision, "<=")
 
 
@@ -461,7 +474,7 @@ def _segments(data: bytes, count: int, address: int) -> Iterator[Segment]:
 
 def _require(data: bytes, length: int) -> None:
     if length > len(data):
-        raise ImageLengthError(length, len(data))
+        raise ImageEndError(length, len(data))
 
 
 def _end(segments: list[Segment]) -> int:

@@ -11,7 +11,6 @@ from rig.formats import image, otadata, partitions
 from rig.formats.partitions import SECTOR_BYTES, TABLE_OFFSET, Partition
 
 _TABLE_END = TABLE_OFFSET + SECTOR_BYTES
-_TABLE_MAGIC = b"\xaa\x50"
 
 
 class MergedImageError(BenchError):
@@ -33,7 +32,7 @@ class Region:
 
 def looks_merged(data: bytes) -> bool:
     """Tell whether *data* has the beginning of a partition table at 0x8000 and is no single image beyond that."""
-    if data[TABLE_OFFSET : TABLE_OFFSET + 2] != _TABLE_MAGIC:
+    if data[TABLE_OFFSET : TABLE_OFFSET + 2] != partitions.ENTRY_MAGIC:
         return False
     if data[:1] != bytes([image.IMAGE_MAGIC]):
         return True
@@ -51,12 +50,17 @@ def regions(data: bytes) -> tuple[Region, ...]:
     table = partitions.parse_table(data[TABLE_OFFSET:_TABLE_END])
     if not table:
         raise MergedImageError(f"no partition table at 0x{TABLE_OFFSET:x}; merge bootloader, table and application")
-    claimed = [
-        Region("bootloader", 0, _image_bytes(data[:TABLE_OFFSET])),
-        Region("partition-table", TABLE_OFFSET, max(partitions.TABLE_BYTES, _used(data[TABLE_OFFSET:_TABLE_END]))),
-        *(_partition_region(data, entry) for entry in table),
-    ]
+    claimed = [*fixed_regions(data), *(_partition_region(data, entry) for entry in table)]
     return tuple(sorted([*claimed, *_unclaimed(data, table)], key=lambda region: region.offset))
+
+
+def fixed_regions(data: bytes) -> tuple[Region, Region]:
+    """Return the two that lie in the same place whatever the table says: the bootloader and the table."""
+    table_bytes = max(partitions.TABLE_BYTES, _used(data[TABLE_OFFSET:_TABLE_END]))
+    return (
+        Region("bootloader", 0, _image_bytes(data[:TABLE_OFFSET])),
+        Region("partition-table", TABLE_OFFSET, min(table_bytes, len(data) - TABLE_OFFSET)),
+    )
 
 
 def boot_region(data: bytes, found: Sequence[Region]) -> Region:
@@ -105,7 +109,7 @@ def _image_bytes(content: bytes) -> int:
     """Return how much of *content* counts: an image may end with bytes of 0xFF, and something may follow it."""
     try:
         length = image.examine(content).length
-    except image.ImageLengthError:
+    except image.ImageEndError:
         length = None
     return max(_used(content), length or 0)
 
