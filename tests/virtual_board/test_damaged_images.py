@@ -80,7 +80,7 @@ ROWS = {
         0,
         flip(0x500),
         "the data give 0x",
-        sums("Checksum failure. Calculated 0x{calculated:x} stored 0x{stored:x}", STOPPED),
+        sums("Checksum failure. Calculated 0x{calculated:02x} stored 0x{stored:02x}", STOPPED),
         "stops",
     ),
     "partition table blank": Row(
