@@ -12,7 +12,7 @@ from typing import Self
 from rig.board.console import Console, Line
 from rig.board.errors import BootFailure
 from rig.board.flash import FlashReport, ImagePart, Mode, flash
-from rig.board.loader import Progress
+from rig.board.loader import Progress, tell
 from rig.board.lock import BoardLock
 from rig.board.marks import Mark
 from rig.board.provision import Provisioning, nvs_image
@@ -124,7 +124,10 @@ class Board:
             with contextlib.suppress(Exception):
                 self.hard_reset()
             raise
-        self.hard_reset()
+        if self._port.has_reset_lines:
+            self.hard_reset()
+        else:
+            tell(on_progress, f"{self.name}: its port cannot reset it: it stays in the loader until somebody does")
         return report
 
     def hard_reset(self) -> None:
