@@ -77,9 +77,7 @@ class Rfc2217Serial(rfc2217.Serial):
                 self._unanswered.append(item.value)
         if not self._reading:
             raise serial.SerialException("the RFC 2217 server has closed the connection")
-        hint = ""
-        if option == "control":
-            hint = "; if it is an esp_rfc2217_server, which answers no such request, add ?ign_set_control to the URL"
+        hint = _NO_ANSWER_HINT if option == "control" else ""
         raise serial.SerialException(f"the RFC 2217 server does not answer option {option!r}{hint}")
 
     # What pyserial's reading thread calls.
@@ -157,6 +155,10 @@ _FLOW_CONTROL = {
     (True, False): rfc2217.SET_CONTROL_USE_HW_FLOW_CONTROL,
     (False, True): rfc2217.SET_CONTROL_USE_SW_FLOW_CONTROL,
 }
+_NO_ANSWER_HINT = (
+    "; esp_rfc2217_server answers none such, and ser2net none that its port has no line for: then add "
+    "?ign_set_control to the URL"
+)
 # The first of SET-CONTROL's values for each thing it sets (RFC 2217, section 3): flow control, break, DTR, RTS,
 # inbound flow control.
 _FIRST_VALUES = b"\x00\x04\x07\x0a\x0d"

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +25,10 @@ class VirtualBoard:
     mac: str
     address: str
     flash_path: Path
+
+    def at(self, url):
+        """The same board, reached another way."""
+        return replace(self, url=url)
 
     def open(self, log_path, **options):
         return Board("dut", self.url, self.mac, log_path, **options)
