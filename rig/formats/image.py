@@ -1,8 +1,9 @@
 """ESP32-C3 application and bootloader images: parse, verify, build, and the host program carried in one.
 
-Layout (ESP-IDF, `esp_app_format.h` and `esp_app_desc.h`; esptool, "Firmware Image Format"): a header of 24 bytes; for
-each segment its load address, its length and its data; one XOR checksum in the last byte of a block of 16; the
-SHA-256 of all that. The application descriptor is the first thing in the first segment.
+Layout (ESP-IDF, `esp_app_format.h`, `esp_app_desc.h` and `esp_bootloader_desc.h`; esptool, "Firmware Image Format"): a
+header of 24 bytes; for each segment its load address, its length and its data; one XOR checksum in the last byte of a
+block of 16; the SHA-256 of all that. The descriptor of an application or a bootloader is the first thing in the first
+segment.
 
 An image for the virtual bench is a valid ESP32-C3 image whose read-only data holds, after the descriptor, an ELF
 program for the host. Its RISC-V code is an endless loop: a real chip that boots it does nothing.
@@ -10,7 +11,9 @@ program for the host. Its RISC-V code is an endless loop: a real chip that boots
 
 import hashlib
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from rig.errors import BenchError
 
@@ -18,8 +21,24 @@ IMAGE_MAGIC = 0xE9
 CHIP_ID_ESP32C3 = 5
 MAX_SEGMENTS = 16
 MAX_SEGMENT_BYTES = 0x1000000
+NO_MAX_REVISION = (0, 0xFFFF)
 APP_DESCRIPTOR_MAGIC = 0xABCD5432
 BOOTLOADER_DESCRIPTOR_MAGIC = 0x50
+CHIP_NAMES = {
+    0: "esp32",
+    2: "esp32s2",
+    CHIP_ID_ESP32C3: "esp32c3",
+    9: "esp32s3",
+    12: "esp32c2",
+    13: "esp32c6",
+    16: "esp32h2",
+    18: "esp32p4",
+    20: "esp32c61",
+    23: "esp32c5",
+    25: "esp32h21",
+    28: "esp32h4",
+}
+"""``esp_chip_id_t``, in the words of ``idf.py set-target``."""
 
 _HEADER = struct.Struct("<BBBBIB3sHBHH4sB")
 _SEGMENT = struct.Struct("<II")
@@ -27,6 +46,22 @@ _APP_DESCRIPTOR = struct.Struct("<II8x32s32s16s16s32s32s80x")
 _BOOTLOADER_DESCRIPTOR = struct.Struct("<B3xI32s24s16x")
 _HOST_MAGIC = b"HOST-ELF"
 _HOST_HEADER = struct.Struct("<8sI32s")
+_HASH_BYTES = 32
+
+_DESCRIPTOR_OFFSET = _HEADER.size + _SEGMENT.size
+_FLASH_MODES = {0: "QIO", 1: "QOUT", 2: "DIO", 3: "DOUT", 4: "FAST_READ", 5: "SLOW_READ"}
+_FLASH_FREQUENCIES = {0x0: "40m", 0x1: "26m", 0x2: "20m", 0xF: "80m"}
+_MAX_FLASH_SIZE_CODE = 7  # 128 MB
+# ESP32-C3 Technical Reference Manual, "System and Memory"; names as esptool prints them.
+_MEMORY = (
+    (0x00000000, 0x00010000, "PADDING"),
+    (0x3C000000, 0x3C800000, "DROM"),
+    (0x3FC80000, 0x3FCE0000, "DRAM"),
+    (0x4037C000, 0x403E0000, "IRAM"),
+    (0x42000000, 0x42800000, "IROM"),
+    (0x50000000, 0x50002000, "RTC_IRAM"),
+)
+_MAPPED = ("DROM", "IROM")
 
 _DROM_ADDRESS = 0x3C000020
 _IROM_ADDRESS = 0x42000000
@@ -61,23 +96,50 @@ class ImageChipError(ImageError):
 
 
 class ImageRevisionError(ImageError):
-    """The image needs a later silicon revision. Both revisions are major * 100 + minor."""
+    """The chip's silicon revision is outside the image's range; revisions are major * 100 + minor.
 
-    def __init__(self, required: int, revision: int) -> None:
+    ``detail`` is worded as ESP-IDF's loader words it. ``bound`` is what the chip's revision would have to be.
+    """
+
+    def __init__(self, required: int, revision: int, bound: Literal[">=", "<="]) -> None:
         self.required = required
         self.revision = revision
-        super().__init__(
-            f"image: needs chip revision {revision_text(required)} or later, the chip is {revision_text(revision)}; "
-            "lower CONFIG_ESP32C3_REV_MIN"
-        )
+        self.bound = bound
+        needed, chip = revision_text(required), revision_text(revision)
+        self.detail = f"Image requires chip rev {bound} {needed}, but chip is {chip}"
+        option = "lower CONFIG_ESP32C3_REV_MIN" if bound == ">=" else "build it with an ESP-IDF that knows the chip"
+        super().__init__(f"image: needs chip revision {bound} {needed}, the chip is {chip}; {option}")
 
 
 class ImageSegmentError(ImageError):
     """A segment is impossible. ``detail`` is worded as ESP-IDF's loader words it."""
 
-    def __init__(self, detail: str) -> None:
+    def __init__(self, detail: str, advice: str = "the file is damaged, build it again") -> None:
         self.detail = detail
-        super().__init__(f"image: {detail}; the file is cut short or damaged")
+        super().__init__(f"image: {detail}; {advice}")
+
+
+class ImageLengthError(ImageSegmentError):
+    """The image is longer than its partition; both numbers in bytes."""
+
+    def __init__(self, needed: int, available: int) -> None:
+        self.needed = needed
+        self.available = available
+        super().__init__(
+            f"Image length {needed} doesn't fit in partition length {available}",
+            "make the partition larger or the application smaller",
+        )
+
+
+class ImageEndError(ImageSegmentError):
+    """The bytes end before the image does; it needs ``needed`` of them or more."""
+
+    def __init__(self, needed: int, available: int) -> None:
+        self.needed = needed
+        self.available = available
+        super().__init__(
+            f"Image length {needed} doesn't fit in length {available}", "the file is cut short, build it again"
+        )
 
 
 class ImageChecksumError(ImageError):
@@ -92,8 +154,13 @@ class ImageChecksumError(ImageError):
 class ImageHashError(ImageError):
     """The appended SHA-256 does not match."""
 
-    def __init__(self) -> None:
-        super().__init__("image: the appended SHA-256 does not match; the image is damaged")
+    def __init__(self, calculated: bytes, stored: bytes) -> None:
+        self.calculated = calculated
+        self.stored = stored
+        super().__init__(
+            f"image: the appended SHA-256 is {stored.hex()[:16]}..., the data give {calculated.hex()[:16]}...; "
+            "the image is damaged"
+        )
 
 
 @dataclass(frozen=True)
@@ -106,6 +173,16 @@ class AppDescriptor:
     elf_sha256: bytes
     date: str
     time: str
+    secure_version: int
+
+
+@dataclass(frozen=True)
+class BootloaderDescriptor:
+    """What the second-stage bootloader says about itself (``esp_bootloader_desc_t``)."""
+
+    version: int
+    idf_version: str
+    date_time: str
 
 
 @dataclass(frozen=True)
@@ -118,19 +195,67 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class Image:
-    """A verified image. ``length`` counts all of its bytes, the checksum and the SHA-256 included."""
+class Header:
+    """The first 24 bytes. Revisions are major * 100 + minor; no field is judged."""
 
-    entry: int
+    segment_count: int
     flash_mode: int
     flash_size_frequency: int
+    entry: int
+    chip_id: int
     min_revision: int
     max_revision: int
+    hash_appended: bool
+
+    @property
+    def chip(self) -> str:
+        """The chip's name, for example esp32c3, or its number where that is unknown."""
+        return CHIP_NAMES.get(self.chip_id, f"chip id {self.chip_id}")
+
+    @property
+    def flash_bytes(self) -> int | None:
+        """The flash size the image was built for, None where the code for it is unknown."""
+        code = self.flash_size_frequency >> 4
+        return 1 << (20 + code) if code <= _MAX_FLASH_SIZE_CODE else None
+
+    @property
+    def flash_mode_name(self) -> str:
+        """The flash mode in esptool's words, or its number."""
+        return _FLASH_MODES.get(self.flash_mode, f"0x{self.flash_mode:02x}")
+
+    @property
+    def flash_frequency(self) -> str:
+        """The flash clock in esptool's words, or its code."""
+        code = self.flash_size_frequency & 0xF
+        return _FLASH_FREQUENCIES.get(code, f"0x{code:x}")
+
+
+@dataclass(frozen=True)
+class Image(Header):
+    """A verified image. ``length`` counts all of its bytes, the checksum and the SHA-256 included."""
+
     segments: tuple[Segment, ...]
     checksum: int
     sha256: bytes | None
     length: int
     app: AppDescriptor | None
+
+
+@dataclass(frozen=True)
+class Examination:
+    """All that can be read of an image, sound or not.
+
+    ``segments`` are those that can be read; ``checksum`` and ``sha256`` are (stored, calculated), None where there is
+    none or the segments cannot be read; ``length`` in bytes, None where it cannot be told. ``errors`` is empty for a
+    sound image, else in the order in which ESP-IDF's loader would find them.
+    """
+
+    header: Header
+    segments: tuple[Segment, ...]
+    checksum: tuple[int, int] | None
+    sha256: tuple[bytes, bytes] | None
+    length: int | None
+    errors: tuple[ImageError, ...]
 
 
 def revision_text(revision: int) -> str:
@@ -153,45 +278,133 @@ def xor_checksum(data: bytes, seed: int = 0xEF) -> int:
     return folded ^ seed
 
 
-def parse(data: bytes, *, revision: int | None = None, verify_hash: bool = True) -> Image:
-    """Read and verify the image at the start of *data*; what follows it is ignored.
-
-    The checks come in the order of ESP-IDF's second-stage loader: magic, chip id, revision, segments, checksum,
-    SHA-256. *revision* is the chip's (major * 100 + minor), None to accept any; ``verify_hash=False`` is what the mask
-    ROM does with the bootloader. Raises a subclass of ImageError.
-    """
-    if not data or data[0] != IMAGE_MAGIC:
-        raise ImageMagicError(data[0] if data else 0xFF)
+def read_header(data: bytes) -> Header:
+    """Return the header at the start of *data*, unjudged. Raises ImageEndError where that is shorter."""
     if len(data) < _HEADER.size:
-        raise ImageSegmentError(f"header needs {_HEADER.size} bytes, there are {len(data)}")
-    header = _HEADER.unpack_from(data)
-    _, count, mode, size_frequency, entry, _, _, chip_id, _, min_revision, max_revision, _, hash_appended = header
-    if chip_id != CHIP_ID_ESP32C3:
-        raise ImageChipError(chip_id)
-    if revision is not None and revision < min_revision:
-        raise ImageRevisionError(min_revision, revision)
-    segments, end = _read_segments(data, count)
-    checksum, end = _verify_checksum(data, segments, end)
-    sha256 = _read_hash(data, end, verify=verify_hash) if hash_appended == 1 else None
-    return Image(
-        entry=entry,
+        raise ImageEndError(_HEADER.size, len(data))
+    fields = _HEADER.unpack_from(data)
+    _, count, mode, size_frequency, entry, _, _, chip_id, _, min_revision, max_revision, _, hash_appended = fields
+    return Header(
+        segment_count=count,
         flash_mode=mode,
         flash_size_frequency=size_frequency,
+        entry=entry,
+        chip_id=chip_id,
         min_revision=min_revision,
         max_revision=max_revision,
-        segments=segments,
-        checksum=checksum,
-        sha256=sha256,
-        length=end + (len(sha256) if sha256 is not None else 0),
-        app=_read_app_descriptor(segments[0].data) if segments else None,
+        hash_appended=bool(hash_appended),
     )
 
 
-def host_elf(image: Image) -> bytes | None:
-    """Return the host program that *image* carries, or None when it is an ordinary RISC-V image."""
-    if image.app is None:
+def read_app_descriptor(data: bytes) -> AppDescriptor | None:
+    """Return the application descriptor of the image at the start of *data*, or None; nothing is verified."""
+    if len(data) < _DESCRIPTOR_OFFSET + _APP_DESCRIPTOR.size:
         return None
-    data = image.segments[0].data
+    fields = _APP_DESCRIPTOR.unpack_from(data, _DESCRIPTOR_OFFSET)
+    magic, secure_version, version, project, time, date, idf_version, elf_sha256 = fields
+    if magic != APP_DESCRIPTOR_MAGIC:
+        return None
+    return AppDescriptor(
+        project=_string(project),
+        version=_string(version),
+        idf_version=_string(idf_version),
+        elf_sha256=elf_sha256,
+        date=_string(date),
+        time=_string(time),
+        secure_version=secure_version,
+    )
+
+
+def read_bootloader_descriptor(data: bytes) -> BootloaderDescriptor | None:
+    """Return the bootloader descriptor of the image at the start of *data*, or None; nothing is verified."""
+    if len(data) < _DESCRIPTOR_OFFSET + _BOOTLOADER_DESCRIPTOR.size:
+        return None
+    magic, version, idf_version, date_time = _BOOTLOADER_DESCRIPTOR.unpack_from(data, _DESCRIPTOR_OFFSET)
+    # The magic is one byte, which a stray file has by chance; the version is never empty, and text.
+    idf_text = _string(idf_version)
+    if magic != BOOTLOADER_DESCRIPTOR_MAGIC or not idf_text or not idf_text.isprintable():
+        return None
+    return BootloaderDescriptor(version, idf_text, _string(date_time))
+
+
+def memory_region(address: int) -> str | None:
+    """Return the name of the ESP32-C3's memory at *address*, as esptool names it, or None where there is none."""
+    return next((name for start, end, name in _MEMORY if start <= address < end), None)
+
+
+def is_mapped(segment: Segment) -> bool:
+    """Tell whether *segment* stays in flash and is mapped into the address space, rather than loaded."""
+    return memory_region(segment.load_address) in _MAPPED
+
+
+def examine(
+    data: bytes, *, revision: int | None = None, partition_bytes: int | None = None, address: int = 0
+) -> Examination:
+    """Read the image at the start of *data* and collect everything that ESP-IDF's loader would refuse.
+
+    What follows the image is ignored. *revision* is the chip's (major * 100 + minor), None to accept any;
+    *partition_bytes* is the room that the image has in flash, None for any; *address* is its place there, which some
+    of the loader's texts name. Raises ImageEndError where there is not even a header, and no other error.
+    """
+    header = read_header(data)
+    errors = list(_header_errors(data[0], header, revision))
+    segments: list[Segment] = []
+    try:
+        for segment in _segments(data, header.segment_count, address):
+            segments.append(segment)
+        end = _end(segments) | 0xF
+        _require(data, end + 1 + (_HASH_BYTES if header.hash_appended else 0))
+    except ImageSegmentError as error:
+        return Examination(header, tuple(segments), None, None, None, (*errors, error))
+    checksum = data[end], _segments_checksum([segment.data for segment in segments])
+    length, sha256 = end + 1, None
+    if header.hash_appended:
+        sha256 = bytes(data[length : length + _HASH_BYTES]), hashlib.sha256(data[:length]).digest()
+        length += _HASH_BYTES
+    errors += _mapping_errors(segments, address)
+    if checksum[0] != checksum[1]:
+        errors.append(ImageChecksumError(stored=checksum[0], calculated=checksum[1]))
+    if partition_bytes is not None and length > partition_bytes:
+        errors.append(ImageLengthError(length, partition_bytes))
+    if sha256 is not None and sha256[0] != sha256[1]:
+        errors.append(ImageHashError(stored=sha256[0], calculated=sha256[1]))
+    return Examination(header, tuple(segments), checksum, sha256, length, tuple(errors))
+
+
+def parse(
+    data: bytes,
+    *,
+    revision: int | None = None,
+    verify_hash: bool = True,
+    partition_bytes: int | None = None,
+    address: int = 0,
+) -> Image:
+    """Read and verify the image at the start of *data*; what follows it is ignored.
+
+    The checks are those of `examine`, and so are the arguments; ``verify_hash=False`` is what the mask ROM does with
+    the bootloader. Raises the subclass of ImageError for what ESP-IDF's loader would find first.
+    """
+    if data[:1] != bytes([IMAGE_MAGIC]):
+        raise ImageMagicError(data[0] if data else 0xFF)
+    found = examine(data, revision=revision, partition_bytes=partition_bytes, address=address)
+    for error in found.errors:
+        if verify_hash or not isinstance(error, ImageHashError):
+            raise error
+    assert found.checksum is not None
+    assert found.length is not None
+    return Image(
+        **vars(found.header),
+        segments=found.segments,
+        checksum=found.checksum[0],
+        sha256=found.sha256[0] if found.sha256 is not None else None,
+        length=found.length,
+        app=read_app_descriptor(data),
+    )
+
+
+def host_elf(image: Image | Examination) -> bytes | None:
+    """Return the host program that *image* carries, or None when it is an ordinary RISC-V image."""
+    data = image.segments[0].data if image.segments else b""
     start = _APP_DESCRIPTOR.size + _HOST_HEADER.size
     if len(data) < start:
         return None
@@ -231,58 +444,50 @@ def build_bootloader() -> bytes:
     return _build(0x403CC71A, [(0x3FCD5820, data), (0x403CC710, code), (0x403CE710, loader)])
 
 
-def _read_segments(data: bytes, count: int) -> tuple[tuple[Segment, ...], int]:
+def _header_errors(magic: int, header: Header, revision: int | None) -> Iterator[ImageError]:
+    if magic != IMAGE_MAGIC:
+        yield ImageMagicError(magic)
+    if header.chip_id != CHIP_ID_ESP32C3:
+        yield ImageChipError(header.chip_id)
+    if revision is None:
+        return
+    if revision < header.min_revision:
+        yield ImageRevisionError(header.min_revision, revision, ">=")
+    if header.max_revision not in NO_MAX_REVISION and revision > header.max_revision:
+        yield ImageRevisionError(header.max_revision, revision, "<=")
+
+
+def _segments(data: bytes, count: int, address: int) -> Iterator[Segment]:
     if count > MAX_SEGMENTS:
-        raise ImageSegmentError(f"segment count {count} exceeds max {MAX_SEGMENTS}")
-    segments = []
+        raise ImageSegmentError(f"image at 0x{address:x} segment count {count} exceeds max {MAX_SEGMENTS}")
     position = _HEADER.size
     for _ in range(count):
-        if position + _SEGMENT.size > len(data):
-            raise ImageSegmentError(f"Image length {position + _SEGMENT.size} doesn't fit in length {len(data)}")
-        address, length = _SEGMENT.unpack_from(data, position)
+        _require(data, position + _SEGMENT.size)
+        load_address, length = _SEGMENT.unpack_from(data, position)
         position += _SEGMENT.size
         if length % 4 or length >= MAX_SEGMENT_BYTES:
             raise ImageSegmentError(f"invalid segment length 0x{length:x}")
-        if position + length > len(data):
-            raise ImageSegmentError(f"Image length {position + length} doesn't fit in length {len(data)}")
-        segments.append(Segment(address, position, bytes(data[position : position + length])))
+        _require(data, position + length)
+        yield Segment(load_address, position, bytes(data[position : position + length]))
         position += length
-    return tuple(segments), position
 
 
-def _verify_checksum(data: bytes, segments: tuple[Segment, ...], end: int) -> tuple[int, int]:
-    position = end | 0xF
-    if position >= len(data):
-        raise ImageSegmentError(f"Image length {position + 1} doesn't fit in length {len(data)}")
-    calculated = _segments_checksum([segment.data for segment in segments])
-    if calculated != data[position]:
-        raise ImageChecksumError(calculated, data[position])
-    return calculated, position + 1
+def _require(data: bytes, length: int) -> None:
+    if length > len(data):
+        raise ImageEndError(length, len(data))
 
 
-def _read_hash(data: bytes, end: int, *, verify: bool) -> bytes:
-    stored = bytes(data[end : end + 32])
-    if len(stored) < 32:
-        raise ImageSegmentError(f"Image length {end + 32} doesn't fit in length {len(data)}")
-    if verify and hashlib.sha256(data[:end]).digest() != stored:
-        raise ImageHashError
-    return stored
+def _end(segments: list[Segment]) -> int:
+    return segments[-1].offset + len(segments[-1].data) if segments else _HEADER.size
 
 
-def _read_app_descriptor(data: bytes) -> AppDescriptor | None:
-    if len(data) < _APP_DESCRIPTOR.size:
-        return None
-    magic, _, version, project, time, date, idf_version, elf_sha256 = _APP_DESCRIPTOR.unpack_from(data)
-    if magic != APP_DESCRIPTOR_MAGIC:
-        return None
-    return AppDescriptor(
-        project=_string(project),
-        version=_string(version),
-        idf_version=_string(idf_version),
-        elf_sha256=elf_sha256,
-        date=_string(date),
-        time=_string(time),
-    )
+def _mapping_errors(segments: list[Segment], address: int) -> Iterator[ImageError]:
+    """The MMU maps whole pages: a mapped segment must lie in flash as it lies in its page."""
+    for number, segment in enumerate(segments):
+        place = address + segment.offset
+        if is_mapped(segment) and place % _MMU_PAGE_BYTES != segment.load_address % _MMU_PAGE_BYTES:
+            where = f"load address 0x{segment.load_address:08x}, doesn't match data 0x{place:08x}"
+            yield ImageSegmentError(f"Segment {number} {where}")
 
 
 def _build(entry: int, segments: list[tuple[int, bytes]]) -> bytes:

@@ -23,8 +23,9 @@ _BLOB_INDEX = struct.Struct("<IBB2x")
 _BITMAP = slice(32, 64)
 _FIRST_ENTRY = 64
 _ENTRY_WRITTEN = 0b10
-_READABLE_PAGES = (0xFFFFFFFE, 0xFFFFFFFC, 0xFFFFFFF8)  # active, full, freeing
+_PAGE_STATES = {0xFFFFFFFE: "active", 0xFFFFFFFC: "full", 0xFFFFFFF8: "freeing"}
 _NAMESPACE_INDEX = 0
+_NAMESPACE_TYPE = 0x01
 _STRING, _BLOB_V1, _BLOB_DATA, _BLOB_INDEX_TYPE = 0x21, 0x41, 0x42, 0x48
 _INTEGERS = {
     0x01: ("u8", 1),
@@ -63,6 +64,24 @@ class NvsValue:
 
 
 @dataclass(frozen=True)
+class NvsPage:
+    """A page in use. ``offset`` in the partition; ``unreadable`` entries are damaged, or encrypted."""
+
+    offset: int
+    sequence: int
+    state: str
+    unreadable: int
+
+
+@dataclass(frozen=True)
+class NvsContent:
+    """A partition's pages, oldest first, and what is stored in them, by (namespace, key)."""
+
+    pages: tuple[NvsPage, ...]
+    values: dict[tuple[str, str], NvsValue]
+
+
+@dataclass(frozen=True)
 class _Entry:
     namespace: int
     type: int
@@ -77,10 +96,29 @@ def read_nvs(partition: bytes) -> dict[tuple[str, str], NvsValue]:
 
     Raises NvsError when the size is not a multiple of the page size.
     """
+    return examine_nvs(partition).values
+
+
+def examine_nvs(partition: bytes) -> NvsContent:
+    """Return the values of an NVS partition with the pages that hold them. Raises NvsError as `read_nvs` does."""
     if len(partition) % PAGE_BYTES:
         raise NvsError(f"NVS: {len(partition)} bytes are not whole pages of {PAGE_BYTES}; read the whole partition")
-    entries = [entry for page in _pages_in_order(partition) for entry in _page_entries(page)]
-    names = {entry.inline[0]: entry.key for entry in entries if entry.namespace == _NAMESPACE_INDEX}
+    pages: list[NvsPage] = []
+    entries: list[_Entry] = []
+    for offset, sequence, state in _pages_in_order(partition):
+        found = list(_page_entries(partition[offset : offset + PAGE_BYTES]))
+        readable = [entry for entry in found if entry is not None]
+        pages.append(NvsPage(offset, sequence, state, unreadable=len(found) - len(readable)))
+        entries += readable
+    return NvsContent(tuple(pages), _values(entries))
+
+
+def _values(entries: list[_Entry]) -> dict[tuple[str, str], NvsValue]:
+    names = {
+        entry.inline[0]: entry.key
+        for entry in entries
+        if entry.namespace == _NAMESPACE_INDEX and entry.type == _NAMESPACE_TYPE
+    }
     chunks = {(entry.namespace, entry.key, entry.chunk): entry.payload for entry in entries if entry.type == _BLOB_DATA}
     values: dict[tuple[str, str], NvsValue] = {}
     for entry in entries:
@@ -90,26 +128,25 @@ def read_nvs(partition: bytes) -> dict[tuple[str, str], NvsValue]:
     return values
 
 
-def _pages_in_order(partition: bytes) -> list[bytes]:
-    """Return the readable pages, oldest first, so that a later write of a key replaces an earlier one."""
-    numbered = []
-    for start in range(0, len(partition), PAGE_BYTES):
-        page = partition[start : start + PAGE_BYTES]
-        state, sequence, _, _, crc = _PAGE_HEADER.unpack_from(page)
-        if state in _READABLE_PAGES and crc == _crc32(page[4:28]):
-            numbered.append((sequence, page))
-    return [page for _, page in sorted(numbered, key=lambda item: item[0])]
+def _pages_in_order(partition: bytes) -> list[tuple[int, int, str]]:
+    """Return (offset, sequence number, state) of the readable pages, oldest first, so that a later write wins."""
+    pages = []
+    for offset in range(0, len(partition), PAGE_BYTES):
+        state, sequence, _, _, crc = _PAGE_HEADER.unpack_from(partition, offset)
+        if state in _PAGE_STATES and crc == _crc32(partition[offset + 4 : offset + 28]):
+            pages.append((offset, sequence, _PAGE_STATES[state]))
+    return sorted(pages, key=lambda page: page[1])
 
 
-def _page_entries(page: bytes) -> Iterator[_Entry]:
+def _page_entries(page: bytes) -> Iterator[_Entry | None]:
+    """Give the written entries of *page*, None for each that cannot be read."""
     bitmap = int.from_bytes(page[_BITMAP], "little")
     index = 0
     while index < ENTRIES_PER_PAGE:
         span = 1
         if bitmap >> (2 * index) & 0b11 == _ENTRY_WRITTEN:
             entry, span = _read_entry(page, index)
-            if entry is not None:
-                yield entry
+            yield entry
         index += span
 
 

@@ -5,7 +5,7 @@ Sources: ESP-IDF, API Guides, "Partition Tables"; `flash_partitions.c` for what 
 
 import hashlib
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rig.errors import BenchError, ConfigError
@@ -23,7 +23,7 @@ SUBTYPE_NVS = 0x02
 CREDENTIALS_LABEL = "creds"
 
 _ENTRY = struct.Struct("<2sBBII16sI")
-_ENTRY_MAGIC = b"\xaa\x50"
+ENTRY_MAGIC = b"\xaa\x50"
 _MD5_MAGIC = b"\xeb\xeb"
 _END = b"\xff" * _ENTRY.size
 _FIRST_OFFSET = TABLE_OFFSET + SECTOR_BYTES
@@ -86,24 +86,22 @@ def parse_table(data: bytes, *, flash_bytes: int | None = None) -> tuple[Partiti
     Raises PartitionTableError, or PartitionMd5Error where only the MD5 is wrong. A table without an MD5 entry is taken
     (the loader takes it too). Entries that reach beyond *flash_bytes* are an error when it is given.
     """
-    partitions: list[Partition] = []
-    md5_seen = False
-    for number in range(min(len(data), TABLE_BYTES) // _ENTRY.size):
-        entry = data[number * _ENTRY.size : (number + 1) * _ENTRY.size]
-        if entry[:2] == _ENTRY_MAGIC:
-            partitions.append(_read_entry(entry, number, flash_bytes))
-        elif entry[:2] == _MD5_MAGIC:
-            if md5_seen:
-                raise PartitionTableError("Only one MD5 checksum is allowed")
-            md5_seen = True
-            if hashlib.md5(data[: number * _ENTRY.size], usedforsecurity=False).digest() != entry[16:]:
-                raise PartitionMd5Error
-        elif entry[:4] == b"\xff\xff\xff\xff":
-            return tuple(partitions)
-        else:
-            magic = int.from_bytes(entry[:2], "little")
-            raise PartitionTableError(f"partition {number} invalid magic number 0x{magic:x}")
-    raise PartitionTableError("partition table has no terminating entry, not valid")
+    entries, error = examine_table(data, flash_bytes=flash_bytes)
+    if error is not None:
+        raise error
+    return entries
+
+
+def examine_table(
+    data: bytes, *, flash_bytes: int | None = None
+) -> tuple[tuple[Partition, ...], PartitionTableError | None]:
+    """Return the entries before the first thing that `parse_table` would refuse, and the error for that."""
+    entries: list[Partition] = []
+    try:
+        entries.extend(_entries(data[:TABLE_BYTES], flash_bytes))
+    except PartitionTableError as error:
+        return tuple(entries), error
+    return tuple(entries), None
 
 
 def build_table(partitions: Sequence[Partition]) -> bytes:
@@ -155,10 +153,40 @@ def credentials(partitions: Iterable[Partition]) -> Partition | None:
     return next((entry for entry in partitions if entry.type == TYPE_DATA and entry.label == CREDENTIALS_LABEL), None)
 
 
+def type_name(partition: Partition) -> str:
+    """Return the CSV's word for the partition's type, or its number in hexadecimal."""
+    return next((name for name, value in _TYPES.items() if value == partition.type), f"0x{partition.type:02x}")
+
+
+def flag_names(partition: Partition) -> tuple[str, ...]:
+    """Return the CSV's words for the partition's flags."""
+    return tuple(name for name, bit in _FLAGS.items() if partition.flags & bit)
+
+
 def subtype_name(partition: Partition) -> str:
     """Return the CSV's word for the partition's subtype, or its number in hexadecimal."""
     names = _SUBTYPES.get(partition.type, {})
     return next((name for name, value in names.items() if value == partition.subtype), f"0x{partition.subtype:02x}")
+
+
+def _entries(table: bytes, flash_bytes: int | None) -> Iterator[Partition]:
+    md5_seen = False
+    for number in range(len(table) // _ENTRY.size):
+        entry = table[number * _ENTRY.size : (number + 1) * _ENTRY.size]
+        if entry[:2] == ENTRY_MAGIC:
+            yield _read_entry(entry, number, flash_bytes)
+        elif entry[:2] == _MD5_MAGIC:
+            if md5_seen:
+                raise PartitionTableError("Only one MD5 checksum is allowed")
+            md5_seen = True
+            if hashlib.md5(table[: number * _ENTRY.size], usedforsecurity=False).digest() != entry[16:]:
+                raise PartitionMd5Error
+        elif entry[:4] == b"\xff\xff\xff\xff":
+            return
+        else:
+            magic = int.from_bytes(entry[:2], "little")
+            raise PartitionTableError(f"partition {number} invalid magic number 0x{magic:x}")
+    raise PartitionTableError("partition table has no terminating entry, not valid")
 
 
 def _read_entry(entry: bytes, number: int, flash_bytes: int | None) -> Partition:
@@ -171,7 +199,7 @@ def _read_entry(entry: bytes, number: int, flash_bytes: int | None) -> Partition
 
 def _write_entry(partition: Partition) -> bytes:
     return _ENTRY.pack(
-        _ENTRY_MAGIC,
+        ENTRY_MAGIC,
         partition.type,
         partition.subtype,
         partition.offset,

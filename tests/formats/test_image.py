@@ -33,7 +33,7 @@ def test_host_image_carries_the_program_and_its_descriptor() -> None:
     assert image.host_elf(parsed) == ELF
     assert parsed.length == len(APP)
     assert parsed.sha256 == APP[-32:]
-    assert parsed.app == image.AppDescriptor("light", "1.2.3", "v5.3.1", hashlib.sha256(ELF).digest(), "", "")
+    assert parsed.app == image.AppDescriptor("light", "1.2.3", "v5.3.1", hashlib.sha256(ELF).digest(), "", "", 0)
 
 
 def test_descriptor_stands_where_the_loader_looks_for_it() -> None:
