@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from rig.board.loader import CHIP, FAILURES, Progress, check_mac, connect, esptool_output_to, first_line, read_mac, tell
+from rig.board.recovery import Recovery
 from rig.board.serialport import SerialPort
 from rig.clock import now_s
 from rig.errors import BenchError, ConfigError, DeviceError
@@ -71,6 +72,7 @@ def flash(
     on_progress: Progress | None = None,
     on_esptool: Progress | None = None,
     after: Literal["hard-reset", "no-reset"] = "hard-reset",
+    recovery: Recovery | None = None,
 ) -> FlashReport:
     """Bring the board's flash to *images* and *extra*.
 
@@ -79,8 +81,10 @@ def flash(
     is verified by its MD5. Flash parameters in the bootloader's header are kept as built. *after* is esptool's word:
     ``no-reset`` leaves the chip in the loader, for callers that want to listen before it starts. *on_progress* is
     told a line for each part, *on_esptool* all that esptool has to say. Nothing else may read the port meanwhile.
+    *recovery*: what may be used to reach a board that does not answer, and who is told of it.
 
-    Raises WrongBoard, BenchError (port, connection, image set), DeviceError (the chip refused or failed to store).
+    Raises WrongBoard, BoardDead, BenchError (port, connection, image set), DeviceError (the chip refused or failed to
+    store).
     """
     started_s = now_s()
     parts = _collect(images, extra)
@@ -90,7 +94,7 @@ def flash(
         return FlashReport(mac=None, chip=images.chip, parts=flashed, duration_s=now_s() - started_s, app=app)
     with esptool_output_to(on_esptool):
         try:
-            loader = connect(port)
+            loader = connect(port, recovery)
             found = read_mac(port, loader)
             check_mac(port, expected=mac, found=found)
             flashed = tuple(_update(port, loader, parts, mode, on_progress))
