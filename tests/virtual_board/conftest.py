@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+import serial
 
 from rig.board.serialport import Rfc2217Serial
 from rig.formats import image, partitions
@@ -31,7 +33,7 @@ _TIMEOUT_S = 30.0  # only a failing test waits so long
 class Console:
     """A serial client: what the board says, and the two lines of its reset circuit."""
 
-    def __init__(self, port: Rfc2217Serial) -> None:
+    def __init__(self, port: serial.SerialBase) -> None:
         self.port = port
         self.text = b""
 
@@ -46,6 +48,16 @@ class Console:
 
     def write(self, line: str) -> None:
         self.port.write(line.encode() + b"\n")
+
+    def await_application(self) -> None:
+        """Wait until the probe answers, whether it had started already or not."""
+        deadline_s = time.monotonic() + _TIMEOUT_S
+        while b"said 0\r\n" not in self.text:
+            assert time.monotonic() < deadline_s, f"no answer in {self.text!r}"
+            self.write("say 0")
+            self.text += self.port.read(max(self.port.in_waiting, 1))
+        self.write("say 1")
+        self.expect("said 1\r\n")
 
     def reset(self) -> None:
         """Pull EN low for a moment, and forget what was said before."""
@@ -65,11 +77,22 @@ class RunningBoard:
     address: str
     flash: Path
     truth: Path
+    facts: dict[str, Any]
+
+    def power(self, word: str) -> None:
+        """Turn the switch in the supply, as a lab's power command would."""
+        subprocess.run([sys.executable, "-m", "rig.virtual.power", self.facts["power"], word], check=True)
+
+    @contextmanager
+    def plain_port(self, name: str) -> Iterator["Console"]:
+        """The console at the port called *name* (pty or socket), which has no modem lines."""
+        with serial.serial_for_url(self.facts[name], 115200, timeout=0.1) as port:
+            yield Console(port)
 
     @contextmanager
     def open_port(self) -> Iterator[Rfc2217Serial]:
         port = Rfc2217Serial()
-        port.port = self.url
+        port.port = self.facts["rfc2217"]
         port.timeout = 0.1
         port.dtr = port.rts = False
         port.open()
@@ -214,7 +237,7 @@ def _board(directory: Path, *, flash: bytes | None = None, **changes: object) ->
         facts = json.loads(process.stdout.readline())
         assert (facts["address"], facts["coaps_port"]) == (address, 5684)
         try:
-            yield RunningBoard(process, facts["console"], address, flash_path, truth)
+            yield RunningBoard(process, facts["console"], address, flash_path, truth, facts)
         finally:
             process.stdin.close()
             process.wait(_TIMEOUT_S)

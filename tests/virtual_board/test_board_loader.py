@@ -116,6 +116,25 @@ def test_nor_flash_programs_zeros_only_and_erases_sectors(tmp_path: Path) -> Non
         assert flash.read(0x2000, 1) == b"\xaa"
 
 
+def test_a_stuck_sector_keeps_its_bits_and_its_neighbours_do_not(tmp_path: Path) -> None:
+    with Flash(tmp_path / "flash.bin") as flash:
+        flash.program(0x1FFF, b"\x01\x02")
+        flash.program(0x2FFF, b"\x03\x04")
+    with Flash(tmp_path / "flash.bin", stuck_at=0x2345) as flash:
+        flash.erase(0x1000, 0x3000)
+        flash.program(0x1FFF, b"\x00\x00")
+        assert flash.read(0x1FFF, 2) == b"\x00\x02"
+        assert flash.read(0x2FFF, 2) == b"\x03\xff"
+
+
+def test_erasing_wears_the_sectors_it_erases(tmp_path: Path) -> None:
+    for _ in range(2):
+        with Flash(tmp_path / "flash.bin") as flash:
+            flash.erase(0x1000, 0x1001)
+    counts = struct.unpack("<1024I", (tmp_path / "flash.bin.wear").read_bytes())
+    assert counts[:5] == (0, 2, 2, 0, 0)
+
+
 def test_a_flash_file_of_another_size_is_refused(tmp_path: Path) -> None:
     (tmp_path / "flash.bin").write_bytes(bytes(100))
     with pytest.raises(ConfigError, match="100 bytes"):

@@ -9,7 +9,7 @@ from rig.formats.nvs import NvsValue
 from rig.virtual.board import power
 from rig.virtual.board.application import nvs_text, parse_message
 from rig.virtual.board.power import Change, Demand, airtime_ns
-from rig.virtual.board.uart import ControlLines, PortManager
+from rig.virtual.board.rfc2217_port import ControlLines, PortManager
 
 MS = 1_000_000
 IDLE = power.WIFI_IDLE_CURRENT_A

@@ -35,6 +35,7 @@ PANIC = Cause(0xC, "RTC_SW_CPU_RST", 4)
 BOOTLOADER_RESET = Cause(0x3, "RTC_SW_SYS_RST", 3)
 DEEP_SLEEP = Cause(0x5, "DSLEEP", 8)
 BROWNOUT = Cause(0xF, "BROWNOUT_RST", 9)
+USB_RESET = Cause(0x15, "USB_UART_CHIP_RESET", 11)
 
 
 class Then(enum.Enum):

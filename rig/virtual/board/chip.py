@@ -15,6 +15,7 @@ from rig.virtual.board.config import BoardConfig
 from rig.virtual.board.flash import Flash
 from rig.virtual.board.loader import Loader
 from rig.virtual.board.supply import Supply
+from rig.virtual.board.uart import Uart
 
 ROM_S = 0.024
 BOOTLOADER_S = 0.2
@@ -52,12 +53,12 @@ _AWAKE = (Mode.LOADER, Mode.BOOT, Mode.RUN, Mode.STOPPED)
 
 
 class Chip:
-    """An ESP32-C3 with its flash. *send* takes what the UART transmits; the supply is wired by ``supply``."""
+    """An ESP32-C3 with its flash, its serial line *uart* and its ``supply``."""
 
-    def __init__(self, config: BoardConfig, flash: Flash, send: Callable[[bytes], None]) -> None:
+    def __init__(self, config: BoardConfig, flash: Flash, uart: Uart) -> None:
         self._config = config
         self._flash = flash
-        self._send = send
+        self._uart = uart
         self._loop = asyncio.get_running_loop()
         self.supply = Supply(config.supply, config.truth, self.set_voltage)
         self._rtc = RtcMemory()
@@ -66,6 +67,8 @@ class Chip:
         self._start_cause = boot.POWER_ON
         self._dtr = False
         self._rts = False
+        self._usb_download = False  # what the USB-Serial-JTAG has been told for the next reset
+        self._hung = config.reset_lines == "hung"
         self._timer: asyncio.TimerHandle | None = None
         self._loader: Loader | None = None
         self._application: Application | None = None
@@ -86,30 +89,51 @@ class Chip:
 
     def receive(self, data: bytes) -> None:
         """Take bytes on UART0 RX."""
+        if self._hung:
+            return
         if self._loader is not None:
             self._loader.feed(data)
         elif self._application is not None:
             self._application.write(data)
 
     def set_lines(self, dtr: bool, rts: bool) -> None:
-        """Take the levels of DTR and RTS, which pull EN and GPIO9 low through the two transistors of a DevKit.
+        """Take the levels of DTR and RTS, which reset the chip and choose what it starts."""
+        if self._hung or self._config.reset_lines == "absent":
+            return
+        before = self._dtr, self._rts
+        self._dtr, self._rts = dtr, rts
+        if self._config.usb_jtag:
+            self._follow_usb(before)
+        else:
+            self._follow_transistors()
+
+    def _follow_transistors(self) -> None:
+        """Pull EN and GPIO9 low as the two transistors of a DevKit do.
 
         EN is low while RTS is asserted and DTR is not; GPIO9 while DTR is asserted and RTS is not. When both become
         asserted, the capacitor keeps EN low until the next edge or until it is charged.
         """
-        self._dtr, self._rts = dtr, rts
-        if rts and not dtr:
+        if self._rts and not self._dtr:
             self._hold_in_reset()
         elif self._mode is not Mode.RESET:
             return
-        elif rts and dtr:
+        elif self._rts and self._dtr:
             self._after(RESET_CIRCUIT_S, self._leave_reset)
         else:
             self._leave_reset()
 
+    def _follow_usb(self, before: tuple[bool, bool]) -> None:
+        """Act as the USB-Serial-JTAG: DTR alone asks for download mode, none for flash; RTS alone resets at once."""
+        if not self._rts:
+            self._usb_download = self._dtr
+        elif not self._dtr and before != (self._dtr, self._rts) and self._mode in _AWAKE:
+            self._restart(boot.USB_RESET, download=self._usb_download)
+
     def set_voltage(self, voltage_v: float | None) -> None:
         """Take the voltage at the supply pins, None for an open supply."""
         self._voltage_v = voltage_v if voltage_v is not None else 0.0
+        if self._voltage_v < RTC_LOSS_VOLTAGE_V and self._mode is not Mode.OFF:
+            self._hung = False
         if voltage_v is None:
             self._lose_power(power.OFF_CURRENT_A, boot.POWER_ON)
         elif self._mode is Mode.OFF:
@@ -138,28 +162,41 @@ class Chip:
         self._rtc.clear()
         self._start_cause = next_cause
         self.supply.state(current_a)
+        if self._config.usb_jtag:
+            self._uart.vanish()
 
     def _start_if_powered(self) -> None:
-        en_low = self._rts and not self._dtr
         if self._voltage_v < BROWNOUT_VOLTAGE_V or self._waits():
             return
-        if en_low:
+        if self._hung:
+            self._enter(Mode.STOPPED)
+            self.supply.state(power.CPU_CURRENT_A)
+        elif self._config.usb_jtag:
+            self._restart(self._start_cause, download=False)
+        elif self._rts and not self._dtr:
             self._hold_in_reset()
-        elif self._dtr and not self._rts:
-            self._start_loader(self._start_cause)
         else:
-            self._boot(self._start_cause)
+            self._restart(self._start_cause, download=self._dtr and not self._rts)
+
+    def _restart(self, cause: Cause, *, download: bool) -> None:
+        """Leave a reset that samples the strapping pins."""
+        if download or self._config.boot_strap == "download":
+            self._start_loader(cause)
+        else:
+            self._boot(cause)
 
     def _start_loader(self, cause: Cause) -> None:
         self._enter(Mode.LOADER)
+        self._uart.appear()
         self.supply.state(power.CPU_CURRENT_A)
-        self._loader = Loader(self._flash, self._config.mac, self._send, lambda: self._boot(boot.SOFTWARE))
+        self._loader = Loader(self._flash, self._config.mac, self._uart.send, lambda: self._boot(boot.SOFTWARE))
         self._print(*boot.banner(cause, download=True))
 
     # Booting
 
     def _boot(self, cause: Cause) -> None:
         self._enter(Mode.BOOT)
+        self._uart.appear()
         self.supply.state(power.CPU_CURRENT_A)
         self._print(*boot.banner(cause, download=False))
         self._follow(boot.rom_stage(self._flash), cause)
@@ -200,7 +237,7 @@ class Chip:
     # The application
 
     def _transmit(self, data: bytes) -> None:
-        self._send(data.replace(b"\n", b"\r\n"))  # what ESP-IDF's UART driver does by default
+        self._uart.send(data.replace(b"\n", b"\r\n"))  # what ESP-IDF's UART driver does by default
 
     def _obey(self, message: Message) -> None:
         match message.verb, message.arguments:
@@ -235,6 +272,8 @@ class Chip:
 
     def _sleep(self, message: Message) -> None:
         self._enter(Mode.SLEEP)
+        if self._config.usb_jtag:
+            self._uart.vanish()
         duration_ms = int(message.arguments[0])
         wake_ns = message.t_ns + duration_ms * 1_000_000
         self._after((wake_ns - time.monotonic_ns()) / 1e9, lambda: self._boot(boot.DEEP_SLEEP))
@@ -281,4 +320,4 @@ class Chip:
         return self._timer is not None
 
     def _print(self, *lines: str) -> None:
-        self._send("".join(f"{line}\r\n" for line in lines).encode())
+        self._uart.send("".join(f"{line}\r\n" for line in lines).encode())

@@ -1,4 +1,4 @@
-"""The configuration of one virtual board, as JSON."""
+"""The configuration of one virtual board, as JSON. What each switch stands for: docs/virtual-bench.md."""
 
 import ipaddress
 import json
@@ -11,15 +11,34 @@ from rig.errors import ConfigError
 
 DEEP_SLEEP_CURRENT_A = 5e-6  # ESP32-C3 datasheet, table 5-9
 TRIGGER_GPIO = 4
+PORTS = ("rfc2217", "socket", "pty")
 
 _REQUIRED = ("name", "mac", "address", "flash", "truth", "supply")
-_OPTIONAL = {"sleep_current_a": DEEP_SLEEP_CURRENT_A, "trigger_gpio": TRIGGER_GPIO}
+_OPTIONAL = {
+    "sleep_current_a": DEEP_SLEEP_CURRENT_A,
+    "trigger_gpio": TRIGGER_GPIO,
+    "ports": ["rfc2217"],
+    "boot_strap": "normal",
+    "reset_lines": "wired",
+    "usb_jtag": False,
+    "stuck_at": None,
+    "write_latency": False,
+    "pace_baud": False,
+    "efuse": None,
+    "flood_bytes_per_s": 0,
+}
+_CHOICES = {"boot_strap": ("normal", "download"), "reset_lines": ("wired", "absent", "hung")}
+_FLAGS = ("usb_jtag", "write_latency", "pace_baud")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class BoardConfig:
-    """``supply`` is the path of the meter's socket, None for a board on a plain 3.3 V supply."""
+    """``supply`` is the path of the meter's socket, None for a board on a plain 3.3 V supply.
+
+    ``stuck_at`` is the flash offset of a sector that does not store, ``efuse`` the file of the eFuse blocks; without
+    one they are lost with the process.
+    """
 
     name: str
     mac: bytes
@@ -29,6 +48,15 @@ class BoardConfig:
     supply: str | None
     sleep_current_a: float
     trigger_gpio: int
+    ports: tuple[str, ...]
+    boot_strap: str
+    reset_lines: str
+    usb_jtag: bool
+    stuck_at: int | None
+    write_latency: bool
+    pace_baud: bool
+    efuse: Path | None
+    flood_bytes_per_s: int
 
 
 def read_config(path: Path) -> BoardConfig:
@@ -55,6 +83,7 @@ def _checked(path: Path, raw: dict[str, Any]) -> BoardConfig:
         raise ConfigError(f"{path}: key 'address': {error}") from error
     if not address.is_loopback:
         raise ConfigError(f"{path}: key 'address': {address} is not in 127.0.0.0/8")
+    _check_switches(path, raw)
     return BoardConfig(
         name=str(raw["name"]),
         mac=bytes.fromhex(raw["mac"].replace(":", "")),
@@ -64,4 +93,27 @@ def _checked(path: Path, raw: dict[str, Any]) -> BoardConfig:
         supply=None if raw["supply"] is None else str(raw["supply"]),
         sleep_current_a=float(raw["sleep_current_a"]),
         trigger_gpio=int(raw["trigger_gpio"]),
+        ports=tuple(raw["ports"]),
+        boot_strap=raw["boot_strap"],
+        reset_lines=raw["reset_lines"],
+        usb_jtag=raw["usb_jtag"],
+        stuck_at=raw["stuck_at"],
+        write_latency=raw["write_latency"],
+        pace_baud=raw["pace_baud"],
+        efuse=None if raw["efuse"] is None else Path(raw["efuse"]),
+        flood_bytes_per_s=int(raw["flood_bytes_per_s"]),
     )
+
+
+def _check_switches(path: Path, raw: dict[str, Any]) -> None:
+    ports = raw["ports"]
+    if not isinstance(ports, list) or not ports or len(set(map(str, ports))) != len(ports) or set(ports) - set(PORTS):
+        raise ConfigError(f"{path}: key 'ports': {ports!r} is no list of some of {', '.join(PORTS)}, each once")
+    for key, allowed in _CHOICES.items():
+        if raw[key] not in allowed:
+            raise ConfigError(f"{path}: key {key!r}: {raw[key]!r} is none of {', '.join(allowed)}")
+    for key in _FLAGS:
+        if not isinstance(raw[key], bool):
+            raise ConfigError(f"{path}: key {key!r}: {raw[key]!r} is neither true nor false")
+    if raw["stuck_at"] is not None and not isinstance(raw["stuck_at"], int):
+        raise ConfigError(f"{path}: key 'stuck_at': {raw['stuck_at']!r} is no offset in bytes")

@@ -119,24 +119,33 @@ class SupplyWire:
 class Supply:
     """What the chip reports its consumption to; passes it on to the meter and to the truth file (``t_ns,amps``).
 
-    Without a meter (*path* None) the board is fed with 3.3 V. *on_voltage* as for SupplyWire.
+    Without a meter (*path* None) the board is fed with 3.3 V. Between the meter and the board lies the board's own
+    switch, closed at first. *on_voltage* as for SupplyWire.
     """
 
     def __init__(self, path: str | None, truth: Path, on_voltage: Callable[[float | None], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._on_voltage = on_voltage
         self._truth = truth.open("a", encoding="ascii")
-        self._wire = SupplyWire(path, on_voltage, self._meter_returned) if path is not None else None
+        self._wire = SupplyWire(path, self._set_voltage, self._meter_returned) if path is not None else None
+        self._voltage_v: float | None = None
+        self._closed = True
         self._demand = Demand(time.monotonic_ns(), OFF_CURRENT_A)
         self._timer: asyncio.TimerHandle | None = None
         self._trigger = False
 
-    async def switch_on(self) -> None:
+    async def connect(self) -> None:
         """Connect to the meter, if there is one, and feed the chip."""
         if self._wire is not None:
             await self._wire.connect()
         self._publish()
-        self._on_voltage(NOMINAL_VOLTAGE_V)
+        self._set_voltage(NOMINAL_VOLTAGE_V)
+
+    def switch(self, on: bool) -> None:
+        """Close or open the switch in the supply path."""
+        if on != self._closed:
+            self._closed = on
+            self._on_voltage(self._voltage_v if on else None)
 
     def close(self) -> None:
         """Let go of the meter and of the truth file."""
@@ -173,7 +182,12 @@ class Supply:
 
     def _meter_returned(self) -> None:
         self._tell(f"{time.monotonic_ns()} i {self._demand.current_a():.9g}")
-        self._on_voltage(NOMINAL_VOLTAGE_V)
+        self._set_voltage(NOMINAL_VOLTAGE_V)
+
+    def _set_voltage(self, voltage_v: float | None) -> None:
+        self._voltage_v = voltage_v
+        if self._closed:
+            self._on_voltage(voltage_v)
 
     def _publish(self) -> None:
         changes = self._demand.take(time.monotonic_ns() - _SETTLING_NS)

@@ -1,163 +1,54 @@
-"""The board's serial port on the network: RFC 2217 (Telnet Com Port Control Option), one client at a time."""
+"""The board's serial line: what the chip sends goes to every port, and what comes from any of them to the chip."""
 
-import asyncio
-import struct
-import sys
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Protocol
 
-from serial import rfc2217
-
-_IAC = b"\xff"
-_MAX_UNREAD_BYTES = 4 << 20
-
-
-class ControlLines:
-    """The serial port as pyserial's PortManager sees it: settings that are only stored, and two lines that act."""
-
-    def __init__(self, on_lines: Callable[[bool, bool], None]) -> None:
-        self.baudrate = 115200
-        self.bytesize = 8
-        self.parity = "N"
-        self.stopbits = 1
-        self.xonxoff = False
-        self.rtscts = False
-        self.break_condition = False
-        self.cts = True
-        self.dsr = True
-        self.ri = False
-        self.cd = True
-        self._on_lines = on_lines
-        self._dtr = False
-        self._rts = False
-
-    @property
-    def dtr(self) -> bool:
-        return self._dtr
-
-    @dtr.setter
-    def dtr(self, level: bool) -> None:
-        self._dtr = level
-        self._on_lines(self._dtr, self._rts)
-
-    @property
-    def rts(self) -> bool:
-        return self._rts
-
-    @rts.setter
-    def rts(self, level: bool) -> None:
-        self._rts = level
-        self._on_lines(self._dtr, self._rts)
-
-    def release(self) -> None:
-        """Drop both lines at once, as a serial driver does when its port is closed."""
-        self._dtr = self._rts = False
-        self._on_lines(False, False)
-
-    def reset_input_buffer(self) -> None:
-        """Nothing is held here: what the board sends is on its way already."""
-
-    def reset_output_buffer(self) -> None:
-        """Nothing is held here: what the client sends is taken at once."""
+from rig.virtual.board.config import BoardConfig
+from rig.virtual.board.pty_port import PtyPort
+from rig.virtual.board.rfc2217_port import Rfc2217Port
+from rig.virtual.board.tcp_port import TcpPort
 
 
-class PortManager(rfc2217.PortManager):
-    """pyserial's Telnet state machine, with plain data passed by it in whole pieces."""
+class Port(Protocol):
+    """A way to the serial line. With nobody there, or nobody reading, bytes are lost as on any UART."""
 
-    def feed(self, data: bytes) -> bytes:
-        """Return the serial data in *data*; commands among it are carried out."""
-        out = []
-        position = 0
-        while position < len(data):
-            if self._in_plain_data():
-                end = data.find(_IAC, position)
-                end = len(data) if end < 0 else end
-                out.append(data[position:end])
-                position = end
-            else:
-                end = position
-            if position < len(data):
-                out.extend(self.filter(data[position : position + 1]))
-                position += 1
-        return b"".join(out)
+    def appear(self) -> str:
+        """Be there, and return the URL or path that a serial client opens."""
 
-    def _in_plain_data(self) -> bool:
-        return self.mode == rfc2217.M_NORMAL and self.suboption is None
+    def vanish(self) -> None:
+        """Go, and drop whoever holds the port."""
+
+    def send(self, data: bytes) -> None:
+        """Send bytes of the chip."""
+
+    def host_baud(self) -> int | None:
+        """Return the rate that the client has set, None where it is not known."""
 
 
 class Uart:
-    """The port: bytes from the client go to *on_data*, DTR and RTS to *on_lines*."""
+    """The line and its ports: bytes go to *on_data*, DTR and RTS to *on_lines*."""
 
-    def __init__(self, on_data: Callable[[bytes], None], on_lines: Callable[[bool, bool], None]) -> None:
-        self.on_data = on_data
-        self.lines = ControlLines(on_lines)
-        self.client: _Client | None = None
-        self._server: asyncio.Server | None = None
+    def __init__(
+        self, config: BoardConfig, on_data: Callable[[bytes], None], on_lines: Callable[[bool, bool], None]
+    ) -> None:
+        link = config.flash.with_name(f"{config.flash.name}.pty")
+        makers: dict[str, Callable[[], Port]] = {
+            "rfc2217": lambda: Rfc2217Port(on_data, on_lines),
+            "socket": lambda: TcpPort(on_data),
+            "pty": lambda: PtyPort(on_data, link),
+        }
+        self._ports = {name: makers[name]() for name in config.ports}
 
-    async def listen(self) -> int:
-        """Listen on a free port of 127.0.0.1 and return it."""
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Client(self), "127.0.0.1", 0)
-        port: int = self._server.sockets[0].getsockname()[1]
-        return port
+    def appear(self) -> dict[str, str]:
+        """Open every port and return what a client opens, by the port's name."""
+        return {name: port.appear() for name, port in self._ports.items()}
 
-    def send(self, data: bytes) -> None:
-        """Send *data* to the client; with nobody on the line it is lost, as on any UART."""
-        if self.client is not None:
-            self.client.send(data)
-
-    def close(self) -> None:
-        """Stop listening and drop the client."""
-        if self._server is not None:
-            self._server.close()
-        if self.client is not None:
-            self.client.drop()
-
-
-class _Client(asyncio.Protocol):
-    """One TCP connection. The first holds the port; any other is closed at once."""
-
-    def __init__(self, uart: Uart) -> None:
-        self._uart = uart
-        self._transport: asyncio.Transport | None = None
-        self._manager: PortManager | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        if self._uart.client is not None:
-            self._transport.close()
-            return
-        self._uart.client = self
-        self._manager = PortManager(cast(Any, self._uart.lines), cast(Any, self))
-
-    def data_received(self, data: bytes) -> None:
-        if self._manager is None:
-            return
-        try:
-            plain = self._manager.feed(data)
-        except (struct.error, KeyError, TypeError) as error:
-            print(f"console: the client's Telnet command cannot be read ({error}); closing", file=sys.stderr)
-            self.drop()
-            return
-        if plain:
-            self._uart.on_data(plain)
-
-    def connection_lost(self, _error: Exception | None) -> None:
-        if self._uart.client is self:
-            self._uart.client = None
-            self._uart.lines.release()
-
-    def write(self, data: bytes) -> None:
-        """Send bytes as they are (what PortManager calls for its own replies)."""
-        # A client that does not read loses data, as with any UART; the board never waits for it.
-        if self._transport is not None and self._transport.get_write_buffer_size() < _MAX_UNREAD_BYTES:
-            self._transport.write(data)
+    def vanish(self) -> None:
+        """Take every port away."""
+        for port in self._ports.values():
+            port.vanish()
 
     def send(self, data: bytes) -> None:
-        """Send serial data."""
-        self.write(data.replace(_IAC, _IAC + _IAC))
-
-    def drop(self) -> None:
-        """Close the connection."""
-        if self._transport is not None:
-            self._transport.close()
+        """Send *data* to whoever is on the line."""
+        for port in self._ports.values():
+            port.send(data)
