@@ -9,26 +9,28 @@ the sum of one a round trip and the time to read 4 KiB, some 5 ms: so asking pay
 import hashlib
 import itertools
 import re
-import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from rig.board.loader import CHIP, FAILURES, Progress, check_mac, connect, esptool_output_to, first_line, read_mac, tell
+from rig.board.loader import FAILURES, Progress, check_mac, connect, esptool_output_to, first_line, read_mac, tell
+from rig.board.recovery import Recovery
 from rig.board.serialport import SerialPort
 from rig.clock import now_s
 from rig.errors import BenchError, ConfigError, DeviceError
-from rig.formats.flasher_args import ImageFile, ImageSet
+from rig.formats.checks import check_image_set
+from rig.formats.flasher_args import ImageSet
+from rig.formats.image import AppDescriptor, read_app_descriptor
 
 Mode = Literal["auto", "always", "never"]
+After = Literal["hard-reset", "no-reset"]
 Action = Literal["written", "skipped", "not checked"]
 FLASH_BAUDRATE = 460_800  # what `idf.py flash` uses
 SECTOR_BYTES = 0x1000  # the least that flash can erase
 _BLOCK_BYTES = 0x10000
+MAX_FLASH_BYTES = 16 << 20  # what an ESP32-C3 can address
 _WORD_BYTES = 4  # esptool writes and verifies whole words
-_DESCRIPTOR = struct.Struct("<I12x32s32s32x32s32s")  # esp_app_desc_t: magic, version, project, idf_ver, elf sha256
-_DESCRIPTOR_OFFSET = 0x20
-_DESCRIPTOR_MAGIC = 0xABCD5432
 # An interrupted flash should leave a board that does not start and says why, never one that runs a mixture and looks
 # well. So the application goes first: from its first sector on, until its last one is written, the bootloader refuses
 # it by its SHA-256. After that the new application runs at worst with what was there before; the other way round the
@@ -71,24 +73,17 @@ class FlashedPart:
 
 
 @dataclass(frozen=True)
-class AppInfo:
-    """The application's descriptor (``esp_app_desc_t``). Empty texts where the image has none."""
-
-    project: str
-    version: str
-    idf_version: str
-    elf_sha256: str
-
-
-@dataclass(frozen=True)
 class FlashReport:
-    """What was flashed. ``mac`` is as read from the chip, None where the loader was not entered."""
+    """What was flashed. ``mac`` is as read from the chip, None where the loader was not entered.
+
+    ``app`` is what the application's image says about itself.
+    """
 
     mac: str | None
     chip: str
     parts: tuple[FlashedPart, ...]
     duration_s: float
-    app: AppInfo
+    app: AppDescriptor
 
 
 def flash(
@@ -100,74 +95,110 @@ def flash(
     mode: Mode = "auto",
     on_progress: Progress | None = None,
     on_esptool: Progress | None = None,
-    after: Literal["hard-reset", "no-reset"] = "hard-reset",
+    after: After = "hard-reset",
+    recovery: Recovery | None = None,
 ) -> FlashReport:
     """Bring the board's flash to *images* and *extra*.
 
-    The chip's type and MAC are compared before anything is written. Mode ``auto`` writes only what differs, down to
-    sectors of 4 KiB, ``always`` writes all, ``never`` neither enters the loader nor touches the port. Every part is
-    verified as a whole by its MD5. Flash parameters in the bootloader's header are kept as built. *after* is esptool's
-    word: ``no-reset`` leaves the chip in the loader, for callers that want to listen before it starts; so does a port
-    without modem lines. *on_progress* is told a line for each part, *on_esptool* all that esptool has to say. Nothing
-    else may read the port meanwhile.
+    The chip's type and MAC are compared, and the image set is checked against its flash and revision, before anything
+    is written. Mode ``auto`` writes only what differs, down to sectors of 4 KiB, ``always`` writes all, ``never``
+    neither enters the loader nor touches the port. Every part is verified as a whole by its MD5. Flash parameters in
+    the bootloader's header are kept as built. *extra* takes the place of what the image set has under the same name.
+
+    *after* is esptool's word: ``no-reset`` leaves the chip in the loader, for callers that want to listen before it
+    starts; so does a port without modem lines. *on_progress* is told a line for each part, *on_esptool* all that
+    esptool has to say. Nothing else may read the port meanwhile. *recovery*: what may be used to reach a board that
+    does not answer, and who is told of it.
 
     What breaks off half-way is finished by the next call: it asks the flash, not a memory of its own.
 
-    Raises WrongBoard, BenchError (port, connection, image set), DeviceError (the chip refused or failed to store).
+    Raises ConfigError (image set), WrongBoard, BoardDead, BenchError (port, connection), DeviceError (the chip refused
+    or failed to store).
     """
     started_s = now_s()
     parts = _collect(images, extra)
-    app = _app_info(images)
     if mode == "never":
-        flashed = [_flashed(part, "not checked") for part in parts]
-        return FlashReport(mac=None, chip=images.chip, parts=tuple(flashed), duration_s=now_s() - started_s, app=app)
-    with esptool_output_to(on_esptool):
-        try:
-            rom = connect(port)
-            found = read_mac(port, rom)
-            check_mac(port, expected=mac, found=found)
-            flashed = _update(port, rom, parts, mode, on_progress)
-        finally:
-            port.restore()
-            if after == "hard-reset" and port.has_reset_lines:
-                port.hard_reset()
-    return FlashReport(mac=found, chip=images.chip, parts=tuple(flashed), duration_s=now_s() - started_s, app=app)
+        check_image_set(images, flash_bytes=MAX_FLASH_BYTES)
+        return _report(images, None, [_flashed(part, "not checked") for part in parts], started_s)
+    with esptool_output_to(on_esptool), _lent(port, after):
+        rom = connect(port, recovery)
+        found = read_mac(port, rom)
+        check_mac(port, expected=mac, found=found)
+        loader = _prepared(port, rom)
+        _check_against_chip(port, loader, images, parts)
+        flashed = _update(port, rom, loader, parts, mode, on_progress)
+    return _report(images, found, flashed, started_s)
+
+
+@contextmanager
+def _lent(port: SerialPort, after: After) -> Iterator[None]:
+    """Bring the port back to the console's settings and start the board, whatever happens meanwhile."""
+    try:
+        yield
+    except BaseException:
+        with suppress(BenchError):  # what went wrong first is what counts
+            port.close()  # the connection may be a broken one
+            _give_back(port, after)
+        raise
+    _give_back(port, after)
+
+
+def _give_back(port: SerialPort, after: After) -> None:
+    port.restore()
+    if after == "hard-reset" and port.has_reset_lines:
+        port.hard_reset()
+
+
+def _report(images: ImageSet, mac: str | None, parts: Sequence[FlashedPart], started_s: float) -> FlashReport:
+    app = read_app_descriptor(images.app.read())
+    assert app is not None  # an image set without one has been refused
+    return FlashReport(mac=mac, chip=images.chip, parts=tuple(parts), duration_s=now_s() - started_s, app=app)
 
 
 def _collect(images: ImageSet, extra: Sequence[ImagePart]) -> list[ImagePart]:
-    if images.chip != CHIP:
-        raise ConfigError(f"{images.directory}: is built for {images.chip}; this rig flashes {CHIP}, build for that")
-    files = [ImagePart(file.name, file.offset, _read(file)) for file in images.files]
+    replaced = {part.name for part in extra}
+    files = [ImagePart(file.name, file.offset, file.read()) for file in images.files if file.name not in replaced]
     parts = sorted([*files, *extra], key=lambda part: part.offset)
     for first, second in itertools.pairwise(parts):
         if first.offset + len(first.data) > second.offset // SECTOR_BYTES * SECTOR_BYTES:
             raise ConfigError(
-                f"{images.directory}: {second.name} at {second.offset:#x} starts before {first.name} ends, or in the "
+                f"{images.source}: {second.name} at {second.offset:#x} starts before {first.name} ends, or in the "
                 "same sector of 4 KiB, which is erased as a whole; correct the partition table"
             )
     return parts
 
 
-def _read(file: ImageFile) -> bytes:
+def _prepared(port: SerialPort, rom: Any) -> Any:
+    """Make the flash chip ready, and return the loader that runs: the ROM's, or a stub that nothing has reset."""
+    from esptool.cmds import run_stub
+
+    _speed_up_esptool()
     try:
-        return file.path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{file.path}: cannot be read ({error.strerror}); build the firmware again") from None
+        loader = run_stub(rom) if rom.sync_stub_detected else rom
+        _attach(loader)
+    except FAILURES as error:
+        raise BenchError(
+            f"port {port.url}: no access to the flash chip: {first_line(error)}; check the cable"
+        ) from error
+    return loader
 
 
-def _app_info(images: ImageSet) -> AppInfo:
-    """Read the descriptor only, not the image: whether the image is sound is for the device to judge."""
-    data = _read(images.app)[_DESCRIPTOR_OFFSET:]
-    if len(data) < _DESCRIPTOR.size:
-        return AppInfo("", "", "", "")
-    magic, version, project, idf_version, elf_sha256 = _DESCRIPTOR.unpack_from(data)
-    if magic != _DESCRIPTOR_MAGIC:
-        return AppInfo("", "", "", "")
-    return AppInfo(_text(project), _text(version), _text(idf_version), elf_sha256.hex())
-
-
-def _text(raw: bytes) -> str:
-    return raw.split(b"\0", 1)[0].decode("utf-8", "replace")
+def _check_against_chip(port: SerialPort, loader: Any, images: ImageSet, parts: Sequence[ImagePart]) -> None:
+    """Raise ConfigError when the flash or the chip cannot take the image set."""
+    try:
+        flash_bytes = _flash_bytes(loader)
+        revision = loader.get_chip_revision()
+    except FAILURES as error:
+        raise BenchError(
+            f"port {port.url}: the chip cannot be examined: {first_line(error)}; check the cable"
+        ) from error
+    check_image_set(images, flash_bytes=flash_bytes, revision=revision)
+    for part in parts:
+        if part.offset + len(part.data) > flash_bytes:
+            raise ConfigError(
+                f"{part.name} at {part.offset:#x}: {len(part.data)} bytes do not fit into the board's flash of "
+                f"{flash_bytes} bytes; correct the partition table, nothing was written"
+            )
 
 
 def _flashed(part: ImagePart, action: Action, written_bytes: int = 0) -> FlashedPart:
@@ -183,7 +214,7 @@ def _flashed(part: ImagePart, action: Action, written_bytes: int = 0) -> Flashed
 
 
 def _update(
-    port: SerialPort, rom: Any, parts: Sequence[ImagePart], mode: Mode, on_progress: Progress | None
+    port: SerialPort, rom: Any, loader: Any, parts: Sequence[ImagePart], mode: Mode, on_progress: Progress | None
 ) -> list[FlashedPart]:
     """Bring *parts*, which are in the order of their offsets, into flash, and return what became of each."""
     from esptool.cmds import reset_chip
@@ -191,11 +222,8 @@ def _update(
     flashed: dict[int, FlashedPart] = {}
     part = parts[0]
     try:
-        _speed_up_esptool()
-        loader = _attached(rom)
-        _refuse_what_does_not_fit(loader, parts)
         for part in parts:
-            if mode == "auto" and _in_flash(rom, part.offset, _stored(part)):
+            if mode == "auto" and _in_flash(loader, part.offset, _stored(part)):
                 tell(on_progress, f"{part.name} at {part.offset:#x}: already in flash")
                 flashed[part.offset] = _flashed(part, "skipped")
         differing = [part for part in parts if part.offset not in flashed]
@@ -220,40 +248,30 @@ def _speed_up_esptool() -> None:
     esptool.loader.HexFormatter = len
 
 
-def _attached(loader: Any) -> Any:
+def _attach(loader: Any) -> None:
     """Make the flash chip ready and tell the loader its size, as esptool's command line does."""
     from esptool.cmds import attach_flash
 
     attach_flash(loader)
-    size_bytes = _flash_bytes(loader)
-    if size_bytes is not None:
-        loader.flash_set_parameters(size_bytes)
-    return loader
+    loader.flash_set_parameters(_flash_bytes(loader))
 
 
-def _flash_bytes(loader: Any) -> int | None:
-    """Return the size that the flash chip tells, None where it is not known to esptool."""
+def _flash_bytes(loader: Any) -> int:
+    """Return the size that the flash chip tells. Raises RuntimeError where esptool does not know the chip."""
     from esptool.cmds import detect_flash_size
     from esptool.util import flash_size_bytes
 
-    size_bytes: int | None = flash_size_bytes(detect_flash_size(loader))
-    return size_bytes
-
-
-def _refuse_what_does_not_fit(loader: Any, parts: Sequence[ImagePart]) -> None:
-    size_bytes = _flash_bytes(loader)
-    for part in parts:
-        if size_bytes is not None and part.offset + len(part.data) > size_bytes:
-            raise ConfigError(
-                f"{part.name} at {part.offset:#x}: {len(part.data)} bytes will not fit into the board's flash of "
-                f"{size_bytes} bytes; correct the partition table, nothing was written"
-            )
+    size = detect_flash_size(loader)
+    if size is None:
+        raise RuntimeError(f"flash chip {loader.flash_id():#08x} does not tell its size")
+    return int(flash_size_bytes(size))
 
 
 def _with_stub(rom: Any) -> Any:
     from esptool.cmds import run_stub
 
-    loader = _attached(run_stub(rom))
+    loader = run_stub(rom)
+    _attach(loader)
     # esptool would answer a broken link with a connection of its own, to whatever board is there then.
     loader.WRITE_FLASH_ATTEMPTS = 1
     if loader.get_baud() < FLASH_BAUDRATE:
