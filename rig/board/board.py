@@ -19,7 +19,7 @@ from rig.board.lock import BoardLock
 from rig.board.marks import Mark
 from rig.board.power import PowerSwitch
 from rig.board.provision import Provisioning, nvs_image
-from rig.board.recovery import OnStep, Recovery, open_again
+from rig.board.recovery import PORT_WAIT_S, SHORT_PORT_WAIT_S, OnStep, Recovery, open_again
 from rig.board.serialport import SerialPort
 from rig.clock import now_s
 from rig.errors import BenchError, ConfigError
@@ -52,7 +52,6 @@ _VIRTUAL_BENCH = "virtual bench:"
 # What the ROM says when GPIO9 was low at reset: it waits for a flasher.
 _IN_LOADER = re.compile(r"waiting for download|wait (?:usb|uart0) download")
 _FIRST_TEXT_S = 2.0  # the ROM's first line comes some 20 ms after a reset
-_ENUMERATION_S = 3.0  # a USB port that the board feeds, after its power came on
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ class Board:
             if self.power is not None:
                 opened.enter_context(self.power)
             opened.callback(self._port.close)
-            open_again(self._port, _ENUMERATION_S if self.power is not None else 0.0)
+            open_again(self._port, SHORT_PORT_WAIT_S if self.power is not None else 0.0)
             self._started_s = now_s()
             opened.enter_context(self.console)
             self._opened = opened.pop_all()
@@ -181,8 +180,7 @@ class Board:
         self._switch().on()
         if self.console.stopped:
             with self.console.released() as port:
-                port.close()
-                open_again(port)
+                open_again(port, PORT_WAIT_S)
 
     def power_cycle(self, off_s: float = 0.0) -> None:
         """Switch the supply off and on; *off_s* is added to the time that the supply needs to run down."""

@@ -167,7 +167,7 @@ class Console:
     def released(self) -> Iterator[SerialPort]:
         """Lend the port to somebody else; the reader stands still meanwhile and goes on afterwards.
 
-        That is also how reading begins again after the port failed: the borrower gets it as it is, and opens it.
+        That is also how reading begins again after the port failed: the borrower then gets it closed.
         """
         self.pause()
         try:
@@ -183,7 +183,9 @@ class Console:
         with self._changed:
             self._pausing = True
             self._changed.wait_for(lambda: self._parked or self._failure is not None)
-        if not isinstance(self._failure, BenchError):  # it is not the port that failed
+        if isinstance(self._failure, BenchError):
+            self._port.close()  # what it was is gone; the borrower opens it again
+        else:
             self._raise_failure()
 
     def resume(self) -> None:

@@ -5,6 +5,7 @@ release wants of them is what the requirements PLT-03 to PLT-05 ask for; whether
 """
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -122,8 +123,10 @@ def _identity(port: SerialPort, loader: Any) -> str:
 
 
 def _read(port: SerialPort, loader: Any, mac: str) -> SecurityFuses:
-    from espefuse import init_commands
-
+    with warnings.catch_warnings():
+        # espefuse imports names that click has deprecated.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from espefuse import init_commands
     try:
         fuses = init_commands(esp=loader).efuses
         major, minor = loader.get_major_chip_version(), loader.get_minor_chip_version()

@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from rig.board.errors import BoardDead, WrongBoard
-from rig.board.recovery import Recovery, open_again
+from rig.board.recovery import PORT_WAIT_S, SHORT_PORT_WAIT_S, Recovery, open_again
 from rig.board.serialport import CONSOLE_BAUDRATE, SerialPort
 from rig.errors import BenchError
 
@@ -15,10 +15,11 @@ Progress = Callable[[str], None]
 CHIP = "esp32c3"
 # esptool's errors are RuntimeErrors, pyserial's OSErrors, and ValueError where an RFC 2217 server refuses a request.
 FAILURES = (RuntimeError, OSError, ValueError)
-# esptool's "--before" words with the number of its reset sequences to try. A port behind RFC 2217 does not tell that it
-# is the chip's own USB-Serial-JTAG, which has a sequence of its own: so that one is tried early. All sequences for a
-# local port (tight and classic, each with a short and a long wait) and for RFC 2217 (classic alone) follow.
-_WAYS = (("default-reset", 2), ("usb-reset", 1), ("default-reset", 4))
+# esptool's "--before" words with the number of its reset sequences to try, one after the other: tight and classic on a
+# local port, classic alone over RFC 2217, each with a short and a long wait. A port does not always tell that it is the
+# chip's own USB-Serial-JTAG, which has a sequence of its own; one behind RFC 2217 never does.
+_LOCAL_WAYS = (("default-reset", 4), ("usb-reset", 1))
+_REMOTE_WAYS = (("default-reset", 2), ("usb-reset", 1), ("default-reset", 2))
 _WAYS_WITHOUT_LINES = (("no-reset", 2),)
 _SEQUENCES = {"ClassicReset": "classic reset", "UnixTightReset": "tight reset", "USBJTAGSerialReset": "USB-JTAG reset"}
 
@@ -32,9 +33,9 @@ def connect(port: SerialPort, recovery: Recovery | None = None) -> Any:
     Raises BoardDead when nothing answers, BenchError when the chip that answers is another one.
     """
     recovery = recovery or Recovery()
-    loader = _try_sequences(port, recovery)
+    loader = _try_sequences(port, recovery, PORT_WAIT_S if recovery.power is None else SHORT_PORT_WAIT_S)
     if loader is None and recovery.power_cycle():
-        loader = _try_sequences(port, recovery)
+        loader = _try_sequences(port, recovery, PORT_WAIT_S)
     if loader is None:
         raise BoardDead(
             f"port {port.url}: no connection to the chip's loader; tried: {recovery.story()}; check the cable, that "
@@ -43,11 +44,10 @@ def connect(port: SerialPort, recovery: Recovery | None = None) -> Any:
     return loader
 
 
-def _try_sequences(port: SerialPort, recovery: Recovery) -> Any | None:
+def _try_sequences(port: SerialPort, recovery: Recovery, port_wait_s: float) -> Any | None:
     """Return the loader that one of the reset sequences reached, or None."""
-    has_lines = not port.url.lower().startswith("socket:")
-    for mode, attempts in _WAYS if has_lines else _WAYS_WITHOUT_LINES:
-        if not _is_open(port, recovery):
+    for mode, attempts in _ways(port):
+        if not _is_open(port, recovery, port_wait_s):
             return None
         rom = _rom(port, recovery)
         try:
@@ -60,11 +60,16 @@ def _try_sequences(port: SerialPort, recovery: Recovery) -> Any | None:
     return None
 
 
-def _is_open(port: SerialPort, recovery: Recovery) -> bool:
+def _ways(port: SerialPort) -> tuple[tuple[str, int], ...]:
+    schemes = {"rfc2217": _REMOTE_WAYS, "socket": _WAYS_WITHOUT_LINES}
+    return schemes.get(port.url.lower().split("://")[0], _LOCAL_WAYS)
+
+
+def _is_open(port: SerialPort, recovery: Recovery, wait_s: float) -> bool:
     """Open a port that has been closed, if that is possible."""
     try:
         if not port.raw.is_open:
-            open_again(port)
+            open_again(port, wait_s)
     except BenchError as error:
         recovery.tell("open the port", str(error))
         return False

@@ -10,8 +10,10 @@ from rig.board.serialport import SerialPort
 from rig.clock import now_s
 from rig.errors import BenchError
 
-# A chip's own USB port is gone while the chip sleeps, and a bridge that the board feeds takes a second to come back.
+# A chip's own USB port is gone while the chip sleeps, and one that the board feeds takes seconds to come back after its
+# power did. A board whose power can be switched is not left to its sleep for so long.
 PORT_WAIT_S = 15.0
+SHORT_PORT_WAIT_S = 3.0
 _RETRY_S = 0.1
 
 
@@ -64,7 +66,7 @@ class Recovery:
         return "; ".join(f"{', '.join(step.action for step in steps)}: {outcome}" for outcome, steps in groups)
 
 
-def open_again(port: SerialPort, timeout_s: float = PORT_WAIT_S) -> None:
+def open_again(port: SerialPort, timeout_s: float) -> None:
     """Open *port* as soon as that succeeds. Raises the BenchError of the last try when *timeout_s* is over."""
     deadline_s = time.monotonic() + timeout_s
     while True:

@@ -51,6 +51,13 @@ class Rfc2217Serial(rfc2217.Serial):
         finally:
             self._opening = False
 
+    def close(self) -> None:
+        """Close the port, also where the server has dropped the connection: pyserial then leaves its socket open."""
+        connection = self._untyped._socket
+        super().close()
+        if connection is not None:
+            connection.close()
+
     def rfc2217_set_control(self, value: bytes) -> None:
         """Change a control line and wait until the server has done it."""
         if self._untyped._ignore_set_control_answer:
