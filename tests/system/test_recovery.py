@@ -5,13 +5,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
 
 from rig.evidence.record import JOURNAL
-from rig.fixtures.coaps import NoProofOfLife
+from rig.fixtures.coaps import Coaps, NoProofOfLife
 from rig.fixtures.session import RigSession, Settings
 from rig.testplans import LIMITS
 
@@ -19,21 +19,25 @@ TESTS = """
 import pytest
 
 @pytest.mark.requirement("PSK-01")
-def test_it(console, measure):
-    console.expect("ESP-ROM", timeout_s=0.001 if {lost} else 10)
-    measure.check("PSK-01", "it starts", True, observed="its first line")
+def test_it(board, measure):
+    board.wait_network()
+    measure.check("PSK-01", "it starts", True, observed="its network is up")
 """
 
 
 class Forgetful:
-    """A device that answers once its power has been away: *starts* tells how often that was."""
+    """A device that answers nobody until its power has been away once more."""
 
     def __init__(self, console: Path) -> None:
         self._console = console
+        self._starts_before = 0
 
     def prove_alive(self) -> None:
-        if "Brownout" not in self._console.read_text():
+        starts = self._console.read_text().count("(POWERON)")
+        if not self._starts_before:
+            self._starts_before = starts
             raise NoProofOfLife("no proof of life")
+        assert starts > self._starts_before
 
 
 @pytest.fixture
@@ -76,5 +80,40 @@ def hung_board(flashed_board: dict[str, Any], tmp_path: Path) -> Iterator[Path]:
         process.wait(10)
 
 
-def events(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run / JOURNAL).read_text().splitlines()]
+def retries(run: Path) -> list[dict[str, Any]]:
+    events = [json.loads(line) for line in (run / JOURNAL).read_text().splitlines()]
+    return [event for event in events if event["event"] == "retry"]
+
+
+def test_a_board_that_hangs_is_brought_back_and_each_step_is_in_record_and_report(
+    hung_board: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
+    (tmp_path / "test_it.py").write_text(TESTS)
+    command = [sys.executable, "-m", "pytest", "--rig-bench", str(hung_board), "--rig-run-dir", "run"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout
+    steps = retries(tmp_path / "run")
+    assert [step["attempt"] for step in steps] == list(range(1, len(steps) + 1))
+    assert steps[0]["what"] == "board hung: reset through EN"
+    assert steps[-2]["what"] == "board hung: power cycle"
+    assert steps[-1]["why"] == "the loader answers"
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert all(step["what"] in report for step in steps)
+
+
+def test_a_device_that_stays_deaf_after_a_reset_gets_a_power_cycle(hung_board: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    settings = Settings(run, hung_board, "never", None, LIMITS, "pytest", ())
+    session = RigSession(settings, progress=lambda _: None)
+    session.start([])
+    try:
+        assert session.bench.board is not None
+        before = len(retries(run))
+        session.prove_alive(cast(Coaps, Forgetful(session.bench.board.console.logfile)))
+    finally:
+        session.close(0)
+    assert [step["what"] for step in retries(run)[before:]] == [
+        "board hung: reset through EN",
+        "board hung: power cycle",
+    ]
