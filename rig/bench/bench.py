@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from rig.bench.config import BenchConfig, BoardConfig, MeterConfig, RouterConfig, read_psk
-from rig.board import Board, FlashReport, Mark, Provisioning
+from rig.board import Board, CommandPower, FlashReport, Mark, Provisioning, Step
 from rig.errors import ConfigError
 from rig.formats.flasher_args import ImageSet, read_image_set
 from rig.meter import Keysight34465A, load_accuracy
@@ -25,6 +25,8 @@ class Listeners:
     """Called with the board's name for each mark on its console."""
     instrument_errors: Callable[[str, Sequence[str]], None]
     """Called with the meter's name for each group of errors taken from an instrument's queue."""
+    step: Callable[[str, Step], None]
+    """Called with the board's name for each step that is taken because it did not answer."""
     progress: Callable[[str], None]
     """Called with a line of text while something long runs."""
 
@@ -73,7 +75,7 @@ class Bench:
         if self.board is None:
             return None
         if self.board_config.firmware is None or mode == "never":
-            self.board.hard_reset()
+            self.reset()
             return None
         images = self.images()
         provisioning = provisioning_of(self.board_config, self.path)
@@ -92,9 +94,9 @@ class Bench:
         return read_image_set(self.path.parent / self.board_config.firmware)
 
     def reset(self) -> None:
-        """Reset the board."""
+        """Start the board from reset, or with whatever it takes (see rig.board.Board.recover)."""
         assert self.board is not None
-        self.board.hard_reset()
+        self.board.recover()
 
     def address(self, *, timeout_s: float = 20.0) -> tuple[str, int]:
         """Return the board's network address and coaps port: the bench file's, else what the console tells.
@@ -117,15 +119,14 @@ class Bench:
         config = self.board_config
         if config.port is None:
             return None
-        return stack.enter_context(
-            Board(
-                config.name,
-                config.port,
-                config.mac,
-                self._log_path,
-                on_mark=lambda mark: self._listeners.mark(config.name, mark),
-            )
+        board = board_of(
+            config,
+            self.path,
+            self._log_path,
+            on_mark=lambda mark: self._listeners.mark(config.name, mark),
+            on_step=lambda step: self._listeners.step(config.name, step),
         )
+        return stack.enter_context(board)
 
     def _open_meter(self, stack: ExitStack) -> Keysight34465A | None:
         config = self.meter_config
@@ -153,6 +154,21 @@ class Bench:
     def router_config(self) -> RouterConfig | None:
         """The router that the board is behind."""
         return next((one for one in self.config.routers if one.name == self.board_config.router), None)
+
+
+def board_of(
+    config: BoardConfig,
+    path: Path,
+    log_path: Path,
+    *,
+    on_mark: Callable[[Mark], None] | None = None,
+    on_step: Callable[[Step], None] | None = None,
+) -> Board:
+    """Return a board of the bench file *path*, which names a port for it, to be entered."""
+    assert config.port is not None
+    switch = config.power
+    power = CommandPower(switch.off, switch.on, settle_s=switch.settle_s, directory=path.parent) if switch else None
+    return Board(config.name, config.port, config.mac, log_path, on_mark, power=power, on_step=on_step)
 
 
 def provisioning_of(board: BoardConfig, path: Path) -> Provisioning:

@@ -6,10 +6,11 @@ the model's text.
 
 import os
 import re
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from rig.errors import ConfigError
 from rig.formats.checked_yaml import CheckedModel, load_checked
@@ -23,8 +24,14 @@ def _mac(text: str) -> str:
     return text.lower()
 
 
+def _command(value: object) -> object:
+    """Split a command that stands in one line as a shell would; no shell will see it."""
+    return shlex.split(value) if isinstance(value, str) else value
+
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Mac = Annotated[str, AfterValidator(_mac)]
+Command = Annotated[tuple[str, ...], BeforeValidator(_command), Field(min_length=1)]
 
 
 class Secret(CheckedModel):
@@ -60,6 +67,14 @@ class WifiConfig(CheckedModel):
     passphrase: Secret
 
 
+class PowerConfig(CheckedModel):
+    """The commands that switch the board's supply, run without a shell in the bench file's directory."""
+
+    off: Command
+    on: Command
+    settle_s: float = Field(1.0, ge=0, le=60, description="how long the supply takes to run down")
+
+
 class BoardConfig(CheckedModel):
     """One board: who it is (MAC), where its console is, and what it is flashed with."""
 
@@ -75,6 +90,7 @@ class BoardConfig(CheckedModel):
     wifi: WifiConfig | None = None
     meter: Name | None = None
     router: Name | None = None
+    power: PowerConfig | None = Field(None, description="without it a board that hangs stays as it is")
     supply_voltage_v: float = Field(3.3, gt=0, le=5)
     supply_voltage_uncertainty_v: float = Field(0.01, ge=0, description="standard uncertainty of the supply")
 

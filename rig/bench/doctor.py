@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from rig.bench.bench import board_of
 from rig.bench.config import BenchConfig, BoardConfig, MeterConfig, RouterConfig, load_bench, read_psk
 from rig.board import Board
 from rig.clock import now_s
-from rig.errors import RigError
+from rig.errors import BenchError, RigError
 from rig.formats.flasher_args import read_image_set
 from rig.meter import Keysight34465A, load_accuracy
 from rig.router import RelayRouter
@@ -60,17 +61,34 @@ def _board(board: BoardConfig, path: Path, log_directory: Path) -> list[Finding]
         )
     if board.port is not None:
         log = log_directory / f"console-{board.name}.log"
-        findings.append(_check(board.name, "is free and boots", lambda: _boots(board, log)))
+        findings.append(_check(board.name, "is free and boots", lambda: _boots(board_of(board, path, log))))
+        if board.power is not None:
+            findings.append(
+                _check(board.name, "loses its power and gets it back", lambda: _loses_power(board_of(board, path, log)))
+            )
     return findings
 
 
-def _boots(board: BoardConfig, log: Path) -> str:
-    assert board.port is not None
-    with Board(board.name, board.port, board.mac, log) as opened:
+def _boots(board: Board) -> str:
+    with board:
         since_s = now_s()
-        opened.hard_reset()
-        address = opened.wait_network(15.0, since_s=since_s)
+        board.hard_reset()
+        address = board.wait_network(15.0, since_s=since_s)
     return f"network up at {address.host}:{address.port} after {address.at_s - since_s:.1f} s"
+
+
+def _loses_power(board: Board) -> str:
+    """A board without power starts from no reset, and starts by itself when the power comes back."""
+    with board:
+        board.power_off()
+        if board.starts_from_reset():
+            raise BenchError(
+                "the command for off ran, and the board still starts from a reset: correct power: in the bench file, "
+                "or look what else feeds the board (its USB cable, its console's lines)"
+            )
+        board.power_on()
+        address = board.wait_network(15.0)
+    return f"silent while off; network up at {address.host}:{address.port} after power came on"
 
 
 def _meter(meter: MeterConfig, path: Path) -> list[Finding]:

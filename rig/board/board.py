@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -10,16 +11,20 @@ from types import TracebackType
 from typing import Self
 
 from rig.board.console import Console, Line
-from rig.board.errors import BootFailure
-from rig.board.flash import FlashReport, ImagePart, Mode, flash
-from rig.board.loader import Progress
+from rig.board.errors import BoardDead, BootFailure, ConsoleTimeout
+from rig.board.flash import MAX_FLASH_BYTES, FlashReport, ImagePart, Mode, flash
+from rig.board.fuses import SecurityFuses, read_fuses
+from rig.board.loader import Progress, connect, esptool_output_to, first_line, tell
 from rig.board.lock import BoardLock
 from rig.board.marks import Mark
+from rig.board.power import PowerSwitch
 from rig.board.provision import Provisioning, nvs_image
+from rig.board.recovery import PORT_WAIT_S, SHORT_PORT_WAIT_S, OnStep, Recovery, open_again
 from rig.board.serialport import SerialPort
 from rig.clock import now_s
 from rig.errors import BenchError, ConfigError
 from rig.formats import partitions
+from rig.formats.checks import check_image_set
 from rig.formats.flasher_args import ImageSet
 
 # What the mask ROM, ESP-IDF's second-stage loader, its panic handler and the application say when a start fails.
@@ -44,6 +49,9 @@ _FAILURES = re.compile(
 )
 # What stands in for a chip may fail as well, and says so under its own name: no finding about the device.
 _VIRTUAL_BENCH = "virtual bench:"
+# What the ROM says when GPIO9 was low at reset: it waits for a flasher.
+_IN_LOADER = re.compile(r"waiting for download|wait (?:usb|uart0) download")
+_FIRST_TEXT_S = 2.0  # the ROM's first line comes some 20 ms after a reset
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,9 @@ class Board:
     """The device under test, held by this process from entering to leaving.
 
     *mac* is its identity: the lock is on it, and nothing is flashed to a chip with another one. Opening does not reset
-    the chip. Console output goes to *log_path*; *on_mark* is called in the console's thread.
+    the chip. Console output goes to *log_path*; *on_mark* is called in the console's thread. *power* is the switch of
+    its supply, on after entering and after leaving. *on_step* is told each step that is taken because the board did
+    not answer, in the thread that takes it.
 
     Entering raises BoardBusy, or BenchError when the port cannot be opened.
     """
@@ -67,10 +77,20 @@ class Board:
     console: Console
 
     def __init__(
-        self, name: str, port_url: str, mac: str, log_path: Path, on_mark: Callable[[Mark], None] | None = None
+        self,
+        name: str,
+        port_url: str,
+        mac: str,
+        log_path: Path,
+        on_mark: Callable[[Mark], None] | None = None,
+        *,
+        power: PowerSwitch | None = None,
+        on_step: OnStep | None = None,
     ) -> None:
         self.name = name
         self.mac = mac.lower()
+        self.power = power
+        self._on_step = on_step
         self._port = SerialPort(port_url)
         self.console = Console(self._port, log_path, on_mark)
         self._lock = BoardLock(mac)
@@ -80,7 +100,10 @@ class Board:
     def __enter__(self) -> Self:
         with ExitStack() as opened:
             opened.enter_context(self._lock)
-            opened.enter_context(self._port)
+            if self.power is not None:
+                opened.enter_context(self.power)
+            opened.callback(self._port.close)
+            open_again(self._port, SHORT_PORT_WAIT_S if self.power is not None else 0.0)
             self._started_s = now_s()
             opened.enter_context(self.console)
             self._opened = opened.pop_all()
@@ -102,8 +125,10 @@ class Board:
         """Flash *images* and the board's own NVS partition, then start the board (see rig.board.flash.flash).
 
         The console stands still while the loader has the port and reads again before the chip starts, so that the
-        first line of the boot is stamped when it comes. Mode ``never`` does not restart the board.
+        first line of the boot is stamped when it comes. Mode ``never`` does not restart the board. An image set that
+        would not boot is a ConfigError before the port is touched.
         """
+        check_image_set(images, flash_bytes=MAX_FLASH_BYTES)
         nvs = _nvs_part(images, provisioning)
         if mode == "never":
             return flash(self._port, images, mac=self.mac, extra=[nvs], mode=mode)
@@ -118,19 +143,86 @@ class Board:
                     on_progress=on_progress,
                     on_esptool=on_esptool,
                     after="no-reset",
+                    recovery=self._recovery(),
                 )
         except BaseException:
             # Leave the chip running what it has; what went wrong first is what counts.
             with contextlib.suppress(Exception):
                 self.hard_reset()
             raise
-        self.hard_reset()
+        self._leave_loader(on_progress)
         return report
 
     def hard_reset(self) -> None:
         """Reset the chip through EN; waiting for the network counts from here."""
         self._started_s = now_s()
         self._port.hard_reset()
+
+    def power_off(self) -> None:
+        """Take the board's supply away; leaving the board gives it back. Raises BenchError without a switch."""
+        self._switch().off()
+
+    def power_on(self) -> None:
+        """Give the board's supply back; waiting for the network counts from here.
+
+        A port that went away with the power is opened again. Raises BenchError.
+        """
+        self._started_s = now_s()
+        self._switch().on()
+        if self.console.stopped:
+            with self.console.released() as port:
+                open_again(port, PORT_WAIT_S)
+
+    def power_cycle(self, off_s: float = 0.0) -> None:
+        """Switch the supply off and on; *off_s* is added to the time that the supply needs to run down."""
+        try:
+            self.power_off()
+            time.sleep(off_s)
+        finally:
+            self.power_on()
+
+    def starts_from_reset(self) -> bool:
+        """Reset the chip through EN, and say whether it prints something after that."""
+        return self._silence_after(self.hard_reset) is None
+
+    def recover(self) -> None:
+        """Start a board of unknown state, with more than a reset where a reset does not start it.
+
+        Proof of the start is what the board prints after it. Tried in this order: reset through EN; what reaches its
+        loader (see rig.board.loader.connect), which wakes it from sleep, waits for its port and switches its power,
+        and then a reset; power alone, which is enough for a board without reset lines.
+
+        Raises BoardDead with each step when nothing helps.
+        """
+        recovery = self._recovery()
+        silence = self._silence_after(self.hard_reset)
+        if silence is None:
+            return
+        recovery.tell("reset through EN", silence)
+        try:
+            with self.console.released() as port, esptool_output_to(None):
+                connect(port, recovery)
+        except BoardDead:
+            if self.power is None or self._silence_after(self.power_cycle) is not None:
+                raise
+            recovery.tell("power cycle", "the board starts, and its loader stays out of reach")
+        else:
+            self._leave_loader(None)
+
+    def fuses(self) -> SecurityFuses:
+        """Read the security fuses in the chip's loader, and start the board again. Nothing is burnt.
+
+        Raises WrongBoard, BoardDead, BenchError.
+        """
+        try:
+            with self.console.released() as port:
+                fuses = read_fuses(port, mac=self.mac, recovery=self._recovery())
+        except BaseException:
+            with contextlib.suppress(Exception):
+                self.hard_reset()
+            raise
+        self._leave_loader(None)
+        return fuses
 
     def wait_network(self, timeout_s: float = 10, since_s: float | None = None) -> NetworkAddress:
         """Return the address from the first ``network_up`` mark after *since_s*.
@@ -150,13 +242,40 @@ class Board:
 
         return self.console.wait_for(look, timeout_s, f"mark network_up of board {self.name}")
 
+    def _leave_loader(self, on_progress: Progress | None) -> None:
+        """Start the board: by its reset line, else by its power, else it is left to whoever can."""
+        if self._port.has_reset_lines:
+            self.hard_reset()
+        elif self.power is not None:
+            self.power_cycle()
+        else:
+            tell(on_progress, f"{self.name}: its port cannot reset it: it stays in its loader until somebody does")
+
+    def _recovery(self) -> Recovery:
+        return Recovery(self.power, self._on_step)
+
+    def _silence_after(self, start: Callable[[], None]) -> str | None:
+        """Start the board; None when it prints something, else what was said instead."""
+        try:
+            start()
+            self.console.wait_for(
+                lambda: self.console.lines_since(self._started_s) or None, _FIRST_TEXT_S, "text from the board"
+            )
+        except (BenchError, ConsoleTimeout) as error:
+            return first_line(error)
+        return None
+
+    def _switch(self) -> PowerSwitch:
+        if self.power is None:
+            raise BenchError(f"board {self.name}: nothing switches its power; name the commands (power:) in bench.yaml")
+        return self.power
+
 
 def _nvs_part(images: ImageSet, provisioning: Provisioning) -> ImagePart:
-    table_path = images.file("partition-table").path
-    table = partitions.parse_table(table_path.read_bytes())
-    nvs = partitions.credentials(table)
+    file = images.file("partition-table")
+    nvs = partitions.credentials(partitions.parse_table(file.read()))
     if nvs is None:
-        raise ConfigError(f"{table_path}: no partition creds of type data, subtype nvs; add it to partitions.csv")
+        raise ConfigError(f"{file.path}: no partition creds of type data, subtype nvs; add it to partitions.csv")
     return ImagePart(name=nvs.label, offset=nvs.offset, data=nvs_image(provisioning, nvs.size))
 
 
@@ -168,6 +287,9 @@ def _address(board: str, mark: Mark) -> NetworkAddress:
 
 
 def _raise_boot_failure(board: str, lines: Iterable[Line], logfile: Path) -> None:
+    lines = list(lines)
+    if any(_IN_LOADER.search(line.text) for line in lines):
+        raise BenchError(f"board {board}: starts its loader instead of flash; release BOOT (GPIO9 is low at reset)")
     said = [line.text.strip() for line in lines if _FAILURES.search(line.text)]
     if said and said[0].startswith(_VIRTUAL_BENCH):
         raise BenchError(f"board {board}: {said[0]} (all of it: {logfile})")

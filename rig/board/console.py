@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -73,8 +73,7 @@ class Console:
             self._stamps: BinaryIO = files.enter_context(Path(f"{self.logfile}.stamps").open("ab", buffering=0))
             self._offset = self._log.tell()
             self._files = files.pop_all()
-        self._thread = threading.Thread(target=self._read, name=f"console {self._port.url}", daemon=True)
-        self._thread.start()
+        self._start()
         return self
 
     def __exit__(
@@ -158,28 +157,52 @@ class Console:
         """Return what *look* finds, called again after each piece of output. *what* is named when time is up."""
         return self._wait(look, timeout_s, f"no {what}")
 
+    @property
+    def stopped(self) -> bool:
+        """Whether the port failed, so that nothing is read any more."""
+        with self._changed:
+            return self._failure is not None
+
     @contextmanager
     def released(self) -> Iterator[SerialPort]:
-        """Lend the port to somebody else; the reader stands still meanwhile and goes on afterwards."""
+        """Lend the port to somebody else; the reader stands still meanwhile and goes on afterwards.
+
+        That is also how reading begins again after the port failed: the borrower then gets it closed.
+        """
         self.pause()
         try:
             yield self._port
-        finally:
-            self.resume()
+        except BaseException:
+            with suppress(BenchError):  # what went wrong first is what counts
+                self.resume()
+            raise
+        self.resume()
 
     def pause(self) -> None:
         """Stop reading; on return nothing reads the port any more."""
         with self._changed:
             self._pausing = True
             self._changed.wait_for(lambda: self._parked or self._failure is not None)
-        self._raise_failure()
+        if isinstance(self._failure, BenchError):
+            self._port.close()  # what it was is gone; the borrower opens it again
+        else:
+            self._raise_failure()
 
     def resume(self) -> None:
         """Bring the port back to the console's settings and go on reading."""
-        self._port.restore()
-        with self._changed:
-            self._pausing = False
-            self._changed.notify_all()
+        try:
+            self._port.restore()
+        finally:  # a reader that stands still finds out for itself what is wrong with the port
+            with self._changed:
+                self._pausing = False
+                self._changed.notify_all()
+        if self._failure is not None:
+            self._failure = None
+            self._start()
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._read, name=f"console {self._port.url}", daemon=True)
+        self._thread.start()
 
     def _wait(self, look: Callable[[], Found | None], timeout_s: float, complaint: str) -> Found:
         deadline_s = time.monotonic() + timeout_s

@@ -15,5 +15,13 @@ class WrongBoard(BenchError):
     """The board on this port is not the one that the bench names. Nothing was written to it."""
 
 
+class BoardDead(BenchError):
+    """The chip answers to nothing that was tried; the message tells each step.
+
+    An error of the bench: the mask ROM answers whatever the flash holds, so that a silent chip says nothing about its
+    firmware. A missing supply, a cut line and a broken chip look the same from here.
+    """
+
+
 class BoardBusy(BenchError):
     """Another process holds the board."""

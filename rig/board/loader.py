@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from rig.board.errors import WrongBoard
+from rig.board.errors import BoardDead, WrongBoard
+from rig.board.recovery import PORT_WAIT_S, SHORT_PORT_WAIT_S, Recovery, open_again
 from rig.board.serialport import CONSOLE_BAUDRATE, SerialPort
 from rig.errors import BenchError
 
@@ -14,24 +15,98 @@ Progress = Callable[[str], None]
 CHIP = "esp32c3"
 # esptool's errors are RuntimeErrors, pyserial's OSErrors, and ValueError where an RFC 2217 server refuses a request.
 FAILURES = (RuntimeError, OSError, ValueError)
-# Each of esptool's four reset sequences for a local port once; the two for RFC 2217 twice.
-_CONNECT_ATTEMPTS = 4
+# esptool's "--before" words with the number of its reset sequences to try, one after the other: tight and classic on a
+# local port, classic alone over RFC 2217, each with a short and a long wait. A port does not always tell that it is the
+# chip's own USB-Serial-JTAG, which has a sequence of its own; one behind RFC 2217 never does.
+_LOCAL_WAYS = (("default-reset", 4), ("usb-reset", 1))
+_REMOTE_WAYS = (("default-reset", 2), ("usb-reset", 1), ("default-reset", 2))
+_WAYS_WITHOUT_LINES = (("no-reset", 2),)
+_SEQUENCES = {"ClassicReset": "classic reset", "UnixTightReset": "tight reset", "USBJTAGSerialReset": "USB-JTAG reset"}
 
 
-def connect(port: SerialPort) -> Any:
-    """Reset the chip into its loader and return esptool's object for it. Raises BenchError when none answers."""
+def connect(port: SerialPort, recovery: Recovery | None = None) -> Any:
+    """Reset the chip into its loader and return esptool's object for it.
+
+    Tried in this order: the reset sequences; a power cycle where *recovery* has a switch; the sequences again. A port
+    that is gone is waited for. Every step that fails is told to *recovery*, and the one that succeeds after it.
+
+    Raises BoardDead when nothing answers, BenchError when the chip that answers is another one.
+    """
+    recovery = recovery or Recovery()
+    loader = _try_sequences(port, recovery, PORT_WAIT_S if recovery.power is None else SHORT_PORT_WAIT_S)
+    if loader is None and recovery.power_cycle():
+        loader = _try_sequences(port, recovery, PORT_WAIT_S)
+    if loader is None:
+        raise BoardDead(
+            f"port {port.url}: no connection to the chip's loader; tried: {recovery.story()}; check the cable, that "
+            "the board has power, and that DTR and RTS reach EN and GPIO9 (or hold BOOT while resetting)"
+        )
+    return loader
+
+
+def _try_sequences(port: SerialPort, recovery: Recovery, port_wait_s: float) -> Any | None:
+    """Return the loader that one of the reset sequences reached, or None."""
+    for mode, attempts in _ways(port):
+        if not _is_open(port, recovery, port_wait_s):
+            return None
+        rom = _rom(port, recovery)
+        try:
+            rom.connect(mode, attempts)
+            return rom
+        except FAILURES as error:
+            if rom.answered:
+                raise BenchError(f"port {port.url}: the chip answers, but: {first_line(error)}") from error
+            port.close()  # esptool does so as well, but not where the port itself failed
+    return None
+
+
+def _ways(port: SerialPort) -> tuple[tuple[str, int], ...]:
+    if not port.has_reset_lines:
+        return _WAYS_WITHOUT_LINES
+    return _REMOTE_WAYS if port.url.lower().startswith("rfc2217:") else _LOCAL_WAYS
+
+
+def _is_open(port: SerialPort, recovery: Recovery, wait_s: float) -> bool:
+    """Open a port that has been closed, if that is possible."""
+    try:
+        if not port.raw.is_open:
+            open_again(port, wait_s)
+    except BenchError as error:
+        recovery.tell("open the port", str(error))
+        return False
+    return True
+
+
+def _rom(port: SerialPort, recovery: Recovery) -> Any:
+    """Return esptool's object for the chip's ROM, which tells each of its attempts to *recovery*."""
     from esptool.targets import ESP32C3ROM
 
-    try:
-        rom = ESP32C3ROM(port.raw, CONSOLE_BAUDRATE)
-        rom.USES_RFC2217 = port.url.lower().startswith("rfc2217:")
-        rom.connect("default-reset", _CONNECT_ATTEMPTS)
-    except FAILURES as error:
-        raise BenchError(
-            f"port {port.url}: no connection to the chip's loader: {first_line(error)}; check the cable, that the "
-            "board has power, and that DTR and RTS reach EN and GPIO9 (or hold BOOT while resetting)"
-        ) from error
+    class Rom(ESP32C3ROM):  # type: ignore[misc]
+        answered = False
+
+        def _connect_attempt(self, reset_strategy: Any, mode: str = "default-reset") -> Any:
+            action = "sync without a reset" if mode == "no-reset" else _sequence(reset_strategy)
+            try:
+                error = super()._connect_attempt(reset_strategy, mode)
+            except FAILURES as failure:
+                recovery.tell(action, first_line(failure))
+                raise
+            self.answered = error is None
+            if error is not None:
+                recovery.tell(action, first_line(error))
+            elif recovery.steps:
+                recovery.tell(action, "the loader answers")
+            return error
+
+    rom = Rom(port.raw, CONSOLE_BAUDRATE)
+    rom.USES_RFC2217 = port.url.lower().startswith("rfc2217:")
     return rom
+
+
+def _sequence(strategy: Any) -> str:
+    name = type(strategy).__name__
+    wait = f" ({strategy.reset_delay:g} s)" if name in ("ClassicReset", "UnixTightReset") else ""
+    return _SEQUENCES.get(name, name) + wait
 
 
 def read_mac(port: SerialPort, loader: Any) -> str:

@@ -5,6 +5,8 @@ not, and Linux asserts both when it opens a port: so RTS must go first.
 """
 
 import errno
+import struct
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import serial
-import serial.rfc2217
+from serial import rfc2217
 
 from rig.errors import BenchError
 
@@ -23,19 +25,23 @@ _POLL_S = 0.1
 _RFC2217 = "rfc2217://"
 
 
-class Rfc2217Serial(serial.rfc2217.Serial):
+class Rfc2217Serial(rfc2217.Serial):
     """pyserial's RFC 2217 client without its idle waits, of which esptool pays two with each command.
 
-    pyserial negotiates all line settings anew whenever a time-out is set; here the server is asked only when a setting
-    of the line differs from what it has agreed to. pyserial looks for an answer every 50 ms, this every millisecond.
+    pyserial negotiates all line settings anew whenever a time-out is set; here the server is asked only for what
+    differs from what it has agreed to. pyserial looks every 50 ms whether an answer has come; here whoever waits is
+    woken by the thread that reads it, or by that thread's end. Each request still waits for its answer before the next
+    one is sent, so that the times between two changes of the modem lines are those the caller chose.
     """
 
-    _agreed: tuple[object, ...] | None = None
     _opening = False
 
     def open(self) -> None:
         """Open the port, its lines set as they were chosen before: RTS first, then DTR."""
-        self._agreed = None
+        self._agreed: dict[str, bytes] = {}
+        self._unanswered: list[bytes] = []  # values for control lines whose answer came too late to be waited for
+        self._answered = threading.Condition()
+        self._reading = True
         self._opening = True
         try:
             with warnings.catch_warnings():
@@ -44,6 +50,13 @@ class Rfc2217Serial(serial.rfc2217.Serial):
                 super().open()
         finally:
             self._opening = False
+
+    def close(self) -> None:
+        """Close the port, also where the server has dropped the connection: pyserial then leaves its socket open."""
+        connection = self._untyped._socket
+        super().close()
+        if connection is not None:
+            connection.close()
 
     def rfc2217_set_control(self, value: bytes) -> None:
         """Change a control line and wait until the server has done it."""
@@ -57,15 +70,54 @@ class Rfc2217Serial(serial.rfc2217.Serial):
         self._request("purge", value)
 
     def _request(self, option: str, value: bytes) -> None:
+        self._untyped._rfc2217_options[option].set(value)
+        self._wait_answer(option)
+
+    def _wait_answer(self, option: str) -> None:
+        """Wait for the server's answer. Raises ValueError when it refuses, SerialException when it says nothing."""
         item = self._untyped._rfc2217_options[option]
-        deadline_s = time.monotonic() + self._untyped._network_timeout
-        item.set(value)
-        while not item.is_ready():
-            if time.monotonic() > deadline_s:
-                raise serial.SerialException(f"no answer to RFC 2217 option {option!r}")
-            time.sleep(0.001)
+        with self._answered:
+            self._answered.wait_for(lambda: item.is_ready() or not self._reading, self._untyped._network_timeout)
+            if item.is_ready():
+                return
+            if option == "control":
+                self._unanswered.append(item.value)
+        if not self._reading:
+            raise serial.SerialException("the RFC 2217 server has closed the connection")
+        hint = _NO_ANSWER_HINT if option == "control" else ""
+        raise serial.SerialException(f"the RFC 2217 server does not answer option {option!r}{hint}")
+
+    # What pyserial's reading thread calls.
+
+    def _telnet_read_loop(self) -> None:
+        try:
+            self._base._telnet_read_loop()
+        finally:
+            with self._answered:
+                self._reading = False
+                self._answered.notify_all()
+
+    def _telnet_process_subnegotiation(self, suboption: bytes) -> None:
+        with self._answered:
+            if not self._out_of_turn(suboption):
+                self._base._telnet_process_subnegotiation(suboption)
+            self._answered.notify_all()
+
+    def _out_of_turn(self, suboption: bytes) -> bool:
+        """Say whether this tells of a control line that nobody waits for, which pyserial would take for a refusal."""
+        if suboption[:2] != rfc2217.COM_PORT_OPTION + rfc2217.SERVER_SET_CONTROL:
+            return False
+        told = suboption[2:3]
+        wanted = self._untyped._rfc2217_options["control"].value
+        if told == wanted:
+            return False
+        if told in self._unanswered:
+            self._unanswered.remove(told)
+            return True
+        return _control_line(told) != _control_line(wanted)
 
     # pyserial's open sets DTR before RTS. Each of the two stands in for the other meanwhile.
+
     def _update_dtr_state(self) -> None:
         update = self._base._update_rts_state if self._opening else self._base._update_dtr_state
         update()
@@ -75,12 +127,25 @@ class Rfc2217Serial(serial.rfc2217.Serial):
         update()
 
     def _reconfigure_port(self) -> None:
-        wanted = (self.baudrate, self.bytesize, self.parity, self.stopbits, self.xonxoff, self.rtscts)
-        # A write time-out is refused by pyserial, and esptool relies on hearing so.
-        if wanted == self._agreed and self.write_timeout is None:
-            return
-        self._base._reconfigure_port()
-        self._agreed = wanted
+        if self.write_timeout is not None:  # esptool relies on hearing so
+            raise NotImplementedError("RFC 2217 knows no write time-out")
+        settings = {
+            "baudrate": struct.pack("!I", self.baudrate),
+            "datasize": struct.pack("!B", self.bytesize),
+            "parity": struct.pack("!B", rfc2217.RFC2217_PARITY_MAP[self.parity]),
+            "stopsize": struct.pack("!B", rfc2217.RFC2217_STOPBIT_MAP[self.stopbits]),
+        }
+        changed = {option: value for option, value in settings.items() if self._agreed.get(option) != value}
+        for option, value in changed.items():
+            self._untyped._rfc2217_options[option].set(value)
+        for option, value in changed.items():
+            self._agreed.pop(option, None)
+            self._wait_answer(option)
+            self._agreed[option] = value
+        flow_control = _FLOW_CONTROL[self.rtscts, self.xonxoff]
+        if self._agreed.get("flow control") != flow_control:
+            self.rfc2217_set_control(flow_control)
+            self._agreed["flow control"] = flow_control
 
     @property
     def _base(self) -> Any:
@@ -90,6 +155,25 @@ class Rfc2217Serial(serial.rfc2217.Serial):
     @property
     def _untyped(self) -> Any:
         return self
+
+
+_FLOW_CONTROL = {
+    (False, False): rfc2217.SET_CONTROL_USE_NO_FLOW_CONTROL,
+    (True, False): rfc2217.SET_CONTROL_USE_HW_FLOW_CONTROL,
+    (False, True): rfc2217.SET_CONTROL_USE_SW_FLOW_CONTROL,
+}
+_NO_ANSWER_HINT = (
+    "; esp_rfc2217_server answers none such, and ser2net none that its port has no line for: then add "
+    "?ign_set_control to the URL"
+)
+# The first of SET-CONTROL's values for each thing it sets (RFC 2217, section 3): flow control, break, DTR, RTS,
+# inbound flow control.
+_FIRST_VALUES = b"\x00\x04\x07\x0a\x0d"
+
+
+def _control_line(value: bytes | None) -> int:
+    """Return a number for what a value of SET-CONTROL sets: DTR on and DTR off have the same one."""
+    return sum(first <= value[0] for first in _FIRST_VALUES) if value else 0
 
 
 class SerialPort:
@@ -103,6 +187,8 @@ class SerialPort:
         self.url = url
         self.baudrate = baudrate
         self.raw = self._instance()
+        self.has_reset_lines = not url.lower().startswith("socket://")
+        """Whether DTR and RTS are there to reset the board with, as far as opening could tell."""
 
     def __enter__(self) -> Self:
         self.open()
@@ -152,7 +238,15 @@ class SerialPort:
             self.raw.write(data)
 
     def hard_reset(self) -> None:
-        """Pull EN low for a tenth of a second and release it; the chip starts from flash."""
+        """Pull EN low for a tenth of a second and release it; the chip starts from flash.
+
+        Raises BenchError on a port without modem lines.
+        """
+        if not self.has_reset_lines:
+            raise BenchError(
+                f"port {self.url}: has no DTR and RTS to reset the board with; press its reset button, or use its "
+                "serial port itself or an RFC 2217 server"
+            )
         with self._named():
             self.raw.dtr = False
             self.raw.rts = True
@@ -166,6 +260,7 @@ class SerialPort:
         except OSError as error:
             if error.errno not in (errno.ENOTTY, errno.EINVAL):  # a pseudoterminal has no such lines
                 raise
+            self.has_reset_lines = False
 
     def _instance(self) -> serial.Serial | Rfc2217Serial:
         if self.url.lower().startswith(_RFC2217):

@@ -32,6 +32,13 @@ def build_parser() -> argparse.ArgumentParser:
     doctor.add_argument("--bench", type=Path, help="bench file (default: a virtual bench)")
     _add_json(doctor)
 
+    fuses = commands.add_parser("fuses", help="read the security fuses of boards; nothing is burnt")
+    where = fuses.add_mutually_exclusive_group(required=True)
+    where.add_argument("--bench", type=Path, help="bench file")
+    where.add_argument("--port", metavar="URL", help="a serial port: device path, rfc2217://, socket://")
+    fuses.add_argument("--board", metavar="NAME", help="one board of the bench file (default: all with a port)")
+    _add_json(fuses)
+
     bench = commands.add_parser("bench", help="print a bench file as it was understood")
     bench.add_argument("file", type=Path, nargs="?", default=Path("bench.yaml"))
     _add_json(bench)
@@ -103,6 +110,10 @@ def _dispatch(options: argparse.Namespace) -> int:
             return commands.report(options.run, as_json=options.json)
         case "doctor":
             return commands.doctor(options.bench, as_json=options.json)
+        case "fuses":
+            from rig.cli.fuses import show_fuses
+
+            return show_fuses(options.bench, options.board, options.port, as_json=options.json)
         case "bench":
             return commands.show_bench(options.file, as_json=options.json)
         case "image":

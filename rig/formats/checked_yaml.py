@@ -1,6 +1,10 @@
-"""YAML files that people write, read into pydantic models; every error names file, line and key."""
+"""YAML files that people write, read into pydantic models; every error names file, line and key.
+
+Booleans are those of YAML 1.2 (``true``, ``false``): ``on``, ``off``, ``yes`` and ``no`` are text, also as keys.
+"""
 
 import difflib
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +23,20 @@ class CheckedModel(BaseModel):
 
 Model = TypeVar("Model", bound=BaseModel)
 
+_BOOLEAN = "tag:yaml.org,2002:bool"
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader with YAML 1.2's booleans (YAML 1.2.2, 10.3.2) in place of those of YAML 1.1."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 (PyYAML's own name and form)
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOLEAN]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_Loader.add_implicit_resolver(_BOOLEAN, re.compile("true|True|TRUE|false|False|FALSE"), list("tTfF"))
+
 
 def load_checked(path: Path, model: type[Model]) -> Model:
     """Read the YAML file *path* into *model*.
@@ -32,8 +50,8 @@ def load_checked(path: Path, model: type[Model]) -> Model:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start})") from None
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
+        node = yaml.compose(text, Loader=_Loader)
+        data = yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{path}:{_yaml_line(error)}: is not valid YAML: {_yaml_problem(error)}") from None
     _refuse_duplicate_keys(path, node)

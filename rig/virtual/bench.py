@@ -207,6 +207,7 @@ def _write_private(path: Path, text: str) -> None:
 
 
 def _board_entry(unit: Unit, facts: dict[str, Any], images: Path) -> dict[str, Any]:
+    switch = [sys.executable, "-m", "rig.virtual.power", facts["power"]]
     return {
         "name": unit.name,
         "mac": unit.mac,
@@ -217,6 +218,7 @@ def _board_entry(unit: Unit, facts: dict[str, Any], images: Path) -> dict[str, A
         "wifi": {"ssid": "virtual-bench", "passphrase": {"file": f"secrets/{unit.name}.wifi"}},
         "meter": f"meter-{unit.name}",
         "router": f"router-{unit.name}",
+        "power": {"off": [*switch, "off"], "on": [*switch, "on"], "settle_s": 0.0},
         "supply_voltage_v": _SUPPLY_VOLTAGE_V,
     }
 

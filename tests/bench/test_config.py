@@ -118,3 +118,45 @@ def test_any_text_is_a_bench_or_a_clear_error(text: str, tmp_path_factory: pytes
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=r"any\.yaml:\d+: "):
         load_bench(path)
+
+
+POWER = """\
+    power:
+      off: uhubctl -l 1-1 -p 2 -a off
+      on: [uhubctl, -l, 1-1, -p, "2", -a, on]
+"""
+
+
+def with_power(text: str) -> str:
+    return GOOD.replace("    router: ap\n", f"    router: ap\n{text}")
+
+
+def test_power_commands_in_one_line_or_as_a_list(tmp_path: Path) -> None:
+    power = load_bench(write(tmp_path, with_power(POWER))).boards[0].power
+    assert power is not None
+    assert power.off == ("uhubctl", "-l", "1-1", "-p", "2", "-a", "off")
+    assert power.on == ("uhubctl", "-l", "1-1", "-p", "2", "-a", "on")
+    assert power.settle_s == 1.0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("      off: uhubctl -l 1-1 -p 2 -a off\n", "", ":9: boards.0.power.off: is missing"),
+        ("uhubctl -l 1-1 -p 2 -a off", '""', ":10: boards.0.power.off: "),
+        ("uhubctl -l 1-1 -p 2 -a off", "uhubctl '-l", ":10: boards.0.power.off: no closing quotation"),
+        ("uhubctl -l 1-1 -p 2 -a off", "[uhubctl, 2]", ":10: boards.0.power.off.1: "),
+        ("      off:", "      of:", ":10: boards.0.power.of: unknown key; did you mean 'off'?"),
+        ("      off:", "      settle_s: -1\n      off:", ":10: boards.0.power.settle_s: "),
+    ],
+)
+def test_wrong_power_names_its_line(tmp_path: Path, old: str, new: str, said: str) -> None:
+    assert old in POWER
+    with pytest.raises(ConfigError) as raised:
+        load_bench(write(tmp_path, with_power(POWER.replace(old, new))))
+    assert f"bench.yaml{said}" in str(raised.value)
+
+
+@pytest.mark.parametrize("word", ["on", "off", "yes", "no", "On", "NO"])
+def test_words_of_yaml_1_1_are_text(tmp_path: Path, word: str) -> None:
+    assert load_bench(write(tmp_path, GOOD.replace("light1", word))).boards[0].name == word

@@ -1,4 +1,4 @@
-"""A virtual board as a process of its own, and the firmware for it."""
+"""A virtual board as a process of its own, its switch, and the firmware for it."""
 
 import itertools
 import json
@@ -6,14 +6,17 @@ import os
 import subprocess
 import sys
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from rig.board import Board, BoardLock, Provisioning
+from rig.board import Board, BoardLock, CommandPower, Provisioning, nvs_image
+from rig.formats import image, partitions
 from rig.formats.flasher_args import read_image_set
 from rig.virtual.firmware import build_image_set
+
+PROVISIONING = Provisioning("board-1", bytes(range(1, 17)), "lab", "open sesame")
 
 
 @dataclass(frozen=True)
@@ -25,9 +28,19 @@ class VirtualBoard:
     mac: str
     address: str
     flash_path: Path
+    facts: dict
+
+    def at(self, url):
+        """The same board, reached another way."""
+        return replace(self, url=url)
 
     def open(self, log_path, **options):
         return Board("dut", self.url, self.mac, log_path, **options)
+
+    @property
+    def power(self):
+        switch = [sys.executable, "-m", "rig.virtual.power", self.facts["power"]]
+        return CommandPower([*switch, "off"], [*switch, "on"], settle_s=0.0, directory=Path.cwd())
 
 
 @pytest.fixture(scope="session")
@@ -37,14 +50,19 @@ def images(tmp_path_factory):
 
 @pytest.fixture
 def provisioning():
-    return Provisioning("board-1", bytes(range(1, 17)), "lab", "open sesame")
+    return PROVISIONING
 
 
 @pytest.fixture
 def virtual_boards(tmp_path):
-    """Start boards, blank, each with a MAC and an address of its own."""
+    """Start boards, each with a MAC and an address of its own: ``virtual_boards(name, content, **switches)``.
+
+    *content* is what stands in flash at the start; without it the flash is blank.
+    """
     with ExitStack() as running:
-        yield lambda name: running.enter_context(_run_board(tmp_path / name))
+        yield lambda name, content=b"", **switches: running.enter_context(
+            _run_board(tmp_path / name, content, switches)
+        )
 
 
 @pytest.fixture
@@ -52,9 +70,38 @@ def virtual_board(virtual_boards):
     return virtual_boards("dut")
 
 
+@pytest.fixture(scope="session")
+def firmware_content(images):
+    """A whole flash that holds the firmware, and the credentials of the fixture ``provisioning``."""
+    credentials = partitions.credentials(partitions.parse_table(images.file("partition-table").path.read_bytes()))
+    parts = [(file.offset, file.path.read_bytes()) for file in images.files]
+    parts.append((credentials.offset, nvs_image(PROVISIONING, credentials.size)))
+    return _flash_of(parts)
+
+
+@pytest.fixture(scope="session")
+def probe_content(tmp_path_factory):
+    """A whole flash that holds the application of the virtual board's own tests, which does what its console says."""
+    program = tmp_path_factory.mktemp("probe") / "probe"
+    source = Path(__file__).parents[1] / "virtual_board" / "probe.c"
+    subprocess.run(["gcc", "-O1", "-Wall", "-Werror", "-o", str(program), str(source)], check=True)
+    app = image.build_host_image(program.read_bytes(), project="probe", version="1")
+    table = partitions.table_from_csv("factory, app, factory, 0x10000, 2M\n")
+    return _flash_of([(0, image.build_bootloader()), (partitions.TABLE_OFFSET, table), (0x10000, app)])
+
+
+def _flash_of(parts):
+    content = bytearray(b"\xff" * (4 << 20))
+    for offset, data in parts:
+        content[offset : offset + len(data)] = data
+    return bytes(content)
+
+
 @contextmanager
-def _run_board(directory):
+def _run_board(directory, content, switches):
     directory.mkdir()
+    if content:
+        (directory / "flash.bin").write_bytes(content)
     host, mac = _next_identity()
     config = {
         "name": directory.name,
@@ -63,13 +110,14 @@ def _run_board(directory):
         "flash": str(directory / "flash.bin"),
         "truth": str(directory / "truth.csv"),
         "supply": None,
+        **switches,
     }
     config_path = directory / "board.json"
     config_path.write_text(json.dumps(config))
     command = [sys.executable, "-m", "rig.virtual.board", "--config", str(config_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         announced = json.loads(process.stdout.readline())
-        yield VirtualBoard(process, announced["console"], mac, host, directory / "flash.bin")
+        yield VirtualBoard(process, announced["console"], mac, host, directory / "flash.bin", announced)
         process.stdin.close()
         process.wait(10)
     BoardLock(mac).path.unlink(missing_ok=True)

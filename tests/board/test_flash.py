@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from rig.board import (
-    AppInfo,
     BoardBusy,
     BoardLock,
     BootFailure,
@@ -56,7 +55,7 @@ def test_a_blank_board_is_flashed_boots_and_is_then_left_alone(virtual_board, im
     assert first.mac == virtual_board.mac
     assert first.chip == "esp32c3"
     assert first.app.project == "coaps_server"
-    assert re.fullmatch("[0-9a-f]{64}", first.app.elf_sha256)
+    assert len(first.app.elf_sha256) == 32
     assert set(actions(first).values()) == {"written"}
     assert set(actions(second).values()) == {"skipped"}
     assert [part.sha256 for part in first.parts] == [part.sha256 for part in second.parts]

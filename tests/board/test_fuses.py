@@ -1,0 +1,117 @@
+"""Security fuses of a virtual board, through espefuse."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+import threading
+
+import pytest
+import yaml
+
+from rig.board import BoardBusy, BoardLock, WrongBoard, read_fuses_at
+
+
+def rig(*arguments):
+    command = [sys.executable, "-m", "rig.cli.main", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def explained(fuses):
+    return {row.subject: row.state for row in fuses.explained()}
+
+
+def test_a_new_chip_has_nothing_burnt_and_runs_on(virtual_boards, firmware_content, tmp_path):
+    virtual = virtual_boards("dut", firmware_content)
+    with virtual.open(tmp_path / "console.log") as board:
+        fuses = board.fuses()
+        board.wait_network()
+    assert (fuses.mac, fuses.revision) == (virtual.mac, "v0.4")
+    assert not fuses.secure_boot_en
+    assert not fuses.flash_encrypted
+    assert [key.purpose for key in fuses.key_blocks] == ["USER"] * 6
+    words = explained(fuses)
+    assert words["secure boot"] == "off"
+    assert words["flash encryption"] == "off (SPI_BOOT_CRYPT_CNT = 0)"
+    assert words["serial loader"] == words["JTAG at the pads"] == "open"
+    assert words["ROM prints on UART0"] == "always"
+
+
+def test_flash_is_not_touched(virtual_boards, firmware_content, tmp_path):
+    virtual = virtual_boards("dut", firmware_content)
+    with virtual.open(tmp_path / "console.log") as board:
+        board.fuses()
+    assert virtual.flash_path.read_bytes() == firmware_content
+
+
+def test_every_fact_names_a_requirement_of_the_catalogue(virtual_board, tmp_path):
+    with virtual_board.open(tmp_path / "console.log") as board:
+        rows = list(board.fuses().explained())
+    assert {row.requirement for row in rows} == {"PLT-03", "PLT-04", "PLT-05"}
+    assert all(row.state and row.release for row in rows)
+
+
+def test_another_board_on_the_port_is_refused(virtual_boards, firmware_content, tmp_path):
+    virtual = virtual_boards("dut", firmware_content)
+    impostor = dataclasses.replace(virtual, mac="02:fe:00:00:00:01")
+    with impostor.open(tmp_path / "console.log") as board:
+        with pytest.raises(WrongBoard, match=virtual.mac):
+            board.fuses()
+        board.wait_network()  # it was left running
+    BoardLock(impostor.mac).path.unlink()
+
+
+def test_a_board_held_through_another_port_is_refused(virtual_boards, firmware_content):
+    virtual = virtual_boards("dut", firmware_content)
+    with BoardLock(virtual.mac), pytest.raises(BoardBusy, match=virtual.mac):
+        read_fuses_at(virtual.url)
+
+
+def test_boards_are_read_in_threads_of_their_own(virtual_boards):
+    boards = [virtual_boards("one"), virtual_boards("two")]
+    read = {}
+    threads = [
+        threading.Thread(target=lambda url=one.url: read.update({url: read_fuses_at(url).mac})) for one in boards
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert read == {one.url: one.mac for one in boards}
+
+
+def test_the_command_line_for_a_port(virtual_board):
+    ended = rig("fuses", "--port", virtual_board.url)
+    assert ended.returncode == 0, ended.stderr
+    assert f"{virtual_board.mac}, ESP32-C3 v0.4" in ended.stdout
+    assert "PLT-04" in ended.stdout
+    machine = json.loads(rig("fuses", "--port", virtual_board.url, "--json").stdout)
+    (board,) = machine["boards"]
+    assert board["mac"] == virtual_board.mac
+    assert board["spi_boot_crypt_cnt"] == 0
+    assert len(board["key_blocks"]) == 6
+    assert board["explained"][0] == {
+        "requirement": "PLT-03",
+        "subject": "secure boot",
+        "state": "off",
+        "release": "on",
+    }
+
+
+def test_the_command_line_for_a_bench(virtual_board, tmp_path):
+    bench = tmp_path / "bench.yaml"
+    board = {
+        "name": "light1",
+        "mac": virtual_board.mac,
+        "port": virtual_board.url,
+        "identity": "x",
+        "psk": {"env": "X"},
+    }
+    bench.write_text(yaml.safe_dump({"boards": [board]}))
+    ended = rig("fuses", "--bench", bench, "--board", "light1", "--json")
+    assert json.loads(ended.stdout)["boards"][0]["board"] == "light1", ended.stderr
+    ended = rig("fuses", "--bench", bench, "--board", "light2")
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert "no board called 'light2'" in ended.stderr
+    ended = rig("fuses", "--port", "x", "--board", "light1")
+    assert (ended.returncode, "does not go with --port" in ended.stderr) == (2, True)
