@@ -18,6 +18,7 @@
 #include "nvs.h"
 #include "platform.h"
 #include "radio.h"
+#include "sdkconfig.h"
 
 #define RTC_MEMORY_SIZE 8192u
 #define RETAINED_SIZE 64u

@@ -5,6 +5,7 @@
 #include "credentials.h"
 #include "marks.h"
 #include "platform.h"
+#include "sdkconfig.h"
 #include "server.h"
 
 #ifdef CONFIG_LIGHT_INITIAL_ON

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "platform.h"
+#include "sdkconfig.h"
 
 static bool load_psk(credentials_t *credentials)
 {

@@ -1,5 +1,5 @@
-/* The board's own secrets, provisioned in NVS: one PSK identity with its key, and the wireless network (of which an
- * Ethernet build asks nothing). */
+/* The board's own secrets, provisioned in NVS: one PSK identity with its key, and the wireless network, for which an
+ * Ethernet build does not look. */
 #pragma once
 
 #include <stdbool.h>

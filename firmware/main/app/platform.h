@@ -8,8 +8,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "sdkconfig.h"
-
 /* esp_reset_reason_t's numbers; only those that the application tells apart. */
 enum {
     PLATFORM_RESET_POWER_ON = 1,
@@ -59,8 +57,8 @@ void *platform_retained(void);
 bool platform_nvs_string(const char *name_space, const char *key, char *value, size_t size);
 bool platform_nvs_blob(const char *name_space, const char *key, uint8_t *value, size_t size, size_t *length);
 
-/* Join the network; returns when there is an address, however long that takes. Sockets outlive a stop; what is sent to
- * the board while the radio is off is lost. The names are those of the wireless network; Ethernet has no use for them. */
+/* Join the network; returns when there is an address, however long that takes. Ethernet has no use for the names.
+ * Sockets outlive a stop; what is sent to the board while the radio is off is lost. */
 void platform_network_start(const char *ssid, const char *passphrase, platform_network_t *network);
 void platform_network_stop(void);
 
@@ -81,16 +79,14 @@ void platform_deep_sleep(uint32_t duration_ms) __attribute__((noreturn));
 /* Stay up and do nothing more. */
 void platform_halt(void) __attribute__((noreturn));
 
-#ifdef CONFIG_PAYLOAD_ENCRYPTION
 #define PLATFORM_AES_KEY 16
 #define PLATFORM_GCM_NONCE 12
 #define PLATFORM_GCM_TAG 16
 
-/* AES-128-GCM without additional data; cipher and plain are length bytes each. False if it could not be done, and from
- * decrypt also if the tag is wrong: plain then holds nothing of use. */
+/* AES-128-GCM without additional data; plain and cipher may be the same. Only with CONFIG_PAYLOAD_ENCRYPTION.
+ * False if it could not be done, and from decrypt also if the tag is wrong: plain then holds nothing of use. */
 bool platform_aes_gcm_encrypt(const uint8_t key[PLATFORM_AES_KEY], const uint8_t nonce[PLATFORM_GCM_NONCE],
                               const uint8_t *plain, size_t length, uint8_t *cipher, uint8_t tag[PLATFORM_GCM_TAG]);
 bool platform_aes_gcm_decrypt(const uint8_t key[PLATFORM_AES_KEY], const uint8_t nonce[PLATFORM_GCM_NONCE],
                               const uint8_t *cipher, size_t length, const uint8_t tag[PLATFORM_GCM_TAG],
                               uint8_t *plain);
-#endif
