@@ -108,16 +108,21 @@ static void put_power(coap_resource_t *resource, coap_session_t *session, const 
     size_t length = request_body(request, &body);
     uint32_t duration_ms = parse_duration_ms(body, length);
 
+    power_mode_t mode = POWER_DEEP_SLEEP;
+
     (void)resource;
     (void)session;
-    (void)query;
+    if (query != NULL && body_is(query->s, query->length, "mode=light_sleep")) {
+        mode = POWER_LIGHT_SLEEP;
+    } else if (query != NULL && body_is(query->s, query->length, "mode=radio_off")) {
+        mode = POWER_RADIO_OFF;
+    }
     if (duration_ms == 0) {
         coap_pdu_set_code(response, COAP_RESPONSE_CODE_BAD_REQUEST);
         return;
     }
     coap_pdu_set_code(response, COAP_RESPONSE_CODE_CHANGED);
-    app->sleep_ms = duration_ms;
-    app->sleep_from_us = platform_time_us() + SLEEP_DELAY_US;
+    app->power = (power_request_t){mode, duration_ms, platform_time_us() + SLEEP_DELAY_US};
 }
 
 static const char *reset_reason_name(int reason)
@@ -183,6 +188,7 @@ void resources_request_sent(void)
     if (request_mark.open) {
         request_mark.open = false;
         mark_end(&request_mark, "request_end", "code=%u.%02u", request_mark.code >> 5, request_mark.code & 0x1f);
+        app_answered();
     }
 }
 

@@ -121,16 +121,16 @@ static uint32_t wait_ms(void)
 {
     uint64_t now_us = platform_time_us();
 
-    if (app->sleep_ms == 0) {
+    if (app->power.mode == POWER_AWAKE) {
         return IO_WAIT_MS;
     }
     /* 0 would mean for ever to libcoap. */
-    return app->sleep_from_us > now_us ? (uint32_t)((app->sleep_from_us - now_us) / 1000) + 1 : 1;
+    return app->power.from_us > now_us ? (uint32_t)((app->power.from_us - now_us) / 1000) + 1 : 1;
 }
 
 static bool sleep_is_due(void)
 {
-    return app->sleep_ms != 0 && platform_time_us() >= app->sleep_from_us;
+    return app->power.mode != POWER_AWAKE && platform_time_us() >= app->power.from_us;
 }
 
 void server_run(void)
@@ -141,7 +141,12 @@ void server_run(void)
         }
         handshakes_check(context);
         resources_request_sent();
+        platform_watchdog_feed();
     }
+}
+
+void server_stop(void)
+{
     resources_drop_observers();
     coap_free_context(context);
     coap_cleanup();
