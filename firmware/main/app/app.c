@@ -30,6 +30,7 @@ void app_run(void)
     platform_network_t network;
 
     boot();
+    config_defaults(&state.config);
     if (!credentials_load(&credentials)) {
         platform_trigger(false);
         platform_halt();
@@ -40,8 +41,9 @@ void app_run(void)
     mark_end(&state, "network_up", "address=%s port=%d", network.address, COAPS_PORT);
 
     server_run();
+    server_stop();
 
     platform_network_stop();
-    mark("sleep_entry", "duration_ms=%" PRIu32, state.sleep_ms);
-    platform_deep_sleep(state.sleep_ms);
+    mark("sleep_entry", "duration_ms=%" PRIu32, state.power.duration_ms);
+    platform_deep_sleep(state.power.duration_ms);
 }

@@ -49,5 +49,8 @@ void platform_network_stop(void);
 /* Trigger line held, then deep sleep; the next thing to run is the bootloader. */
 void platform_deep_sleep(uint32_t duration_ms) __attribute__((noreturn));
 
+/* The server still makes its rounds. */
+void platform_watchdog_feed(void);
+
 /* Stay up and do nothing more. */
 void platform_halt(void) __attribute__((noreturn));

@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "handshakes.h"
 #include "marks.h"
 #include "platform.h"
+#include "sessions.h"
 
 #define SLEEP_MAX_MS 86400000u
 /* Between the answer to /power and the end of the sessions: the acknowledgement must have left the radio. */
@@ -116,8 +116,7 @@ static void put_power(coap_resource_t *resource, coap_session_t *session, const 
         return;
     }
     coap_pdu_set_code(response, COAP_RESPONSE_CODE_CHANGED);
-    app->sleep_ms = duration_ms;
-    app->sleep_from_us = platform_time_us() + SLEEP_DELAY_US;
+    app->power = (power_request_t){POWER_DEEP_SLEEP, duration_ms, platform_time_us() + SLEEP_DELAY_US};
 }
 
 static const char *reset_reason_name(int reason)
@@ -155,7 +154,7 @@ static void get_stats(coap_resource_t *resource, coap_session_t *session, const 
     snprintf(text, size,
              "{\"boot_count\":%" PRIu32 ",\"reset_reason\":\"%s\",\"free_heap\":%zu,\"handshakes\":%" PRIu32
              ",\"uptime_ms\":%" PRIu64 "}",
-             app->retained->boot_count, reset_reason_name(app->reset_reason), platform_free_heap(), handshakes_completed(),
+             app->retained->boot_count, reset_reason_name(app->reset_reason), platform_free_heap(), sessions_counts().completed,
              platform_time_us() / 1000);
     coap_pdu_set_code(response, COAP_RESPONSE_CODE_CONTENT);
     coap_add_data_large_response(resource, session, request, response, query, COAP_MEDIATYPE_APPLICATION_JSON, -1, 0,
@@ -200,11 +199,11 @@ static void serve(coap_resource_t *resource, coap_session_t *session, const coap
     coap_pdu_code_t method = coap_pdu_get_code(request);
     coap_method_handler_t handler = method == COAP_REQUEST_CODE_GET ? route->get : route->put;
 
+    sessions_request(session);
     if (is_notification(response)) {
         handler(resource, session, request, query, response);
         return;
     }
-    handshakes_end(session, true); /* whoever sends a request that decrypts has completed it */
     begin_request(route, method);
     handler(resource, session, request, query, response);
     request_mark.code = coap_pdu_get_code(response);
@@ -241,4 +240,13 @@ void resources_drop_observers(void)
     for (size_t i = 0; i < ROUTES; i++) {
         coap_resource_set_get_observable(routes[i].resource, 0);
     }
+}
+
+void resources_tick(void)
+{
+}
+
+uint32_t resources_next_tick_ms(void)
+{
+    return UINT32_MAX;
 }
