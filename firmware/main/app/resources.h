@@ -12,3 +12,7 @@ void resources_request_sent(void);
 
 /* Forget the observers without a notification: the resources are not gone, the device only sleeps. */
 void resources_drop_observers(void);
+
+/* Call each round: what is due by time. */
+void resources_tick(void);
+uint32_t resources_next_tick_ms(void);
