@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -56,6 +57,18 @@ void platform_log(char level, const char *tag, const char *format, ...)
 int platform_reset_reason(void)
 {
     return environment.reset_reason;
+}
+
+int platform_wake_cause(void)
+{
+    return PLATFORM_WAKE_NONE;
+}
+
+void platform_random(void *buffer, size_t size)
+{
+    if (getrandom(buffer, size, 0) != (ssize_t)size) {
+        abort();
+    }
 }
 
 /* The chip's heap less what this process has allocated since the first call, at which the server is up. */

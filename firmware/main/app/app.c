@@ -22,6 +22,8 @@ static void boot(void)
     state.retained = platform_retained();
     state.retained->boot_count++;
     state.reset_reason = platform_reset_reason();
+    state.wake_cause = platform_wake_cause();
+    config_defaults(&state.config);
     mark_begin(&state, "boot", "reset_reason=%d boot_count=%" PRIu32, state.reset_reason, state.retained->boot_count);
 }
 
@@ -42,6 +44,6 @@ void app_run(void)
     server_run();
 
     platform_network_stop();
-    mark("sleep_entry", "duration_ms=%" PRIu32, state.sleep_ms);
-    platform_deep_sleep(state.sleep_ms);
+    mark("sleep_entry", "duration_ms=%" PRIu32, state.power.duration_ms);
+    platform_deep_sleep(state.power.duration_ms);
 }

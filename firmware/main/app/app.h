@@ -4,17 +4,29 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "config.h"
+
 /* What outlives deep sleep. */
 typedef struct {
     uint32_t boot_count;
 } app_retained_t;
 
+typedef enum { POWER_AWAKE, POWER_DEEP_SLEEP, POWER_LIGHT_SLEEP, POWER_RADIO_OFF } power_mode_t;
+
+/* mode POWER_AWAKE: none. from_us: when the server may stop for it. */
+typedef struct {
+    power_mode_t mode;
+    uint32_t duration_ms;
+    uint64_t from_us;
+} power_request_t;
+
 typedef struct {
     app_retained_t *retained;
     int reset_reason;
+    int wake_cause;
     bool light_on;
-    uint32_t sleep_ms;      /* how long to sleep; 0: stay awake */
-    uint64_t sleep_from_us; /* when the server closes for it */
+    power_request_t power;
+    config_t config;
 } app_state_t;
 
 void app_run(void) __attribute__((noreturn));

@@ -17,6 +17,13 @@ enum {
     PLATFORM_RESET_BROWNOUT = 9,
 };
 
+/* esp_sleep_source_t's numbers; only those that the application tells apart. */
+enum {
+    PLATFORM_WAKE_NONE = 0,
+    PLATFORM_WAKE_TIMER = 4,
+    PLATFORM_WAKE_GPIO = 7,
+};
+
 typedef struct {
     char address[16];        /* IPv4, dotted, as DHCP gave it */
     char listen_address[16]; /* the address that a server binds to */
@@ -32,7 +39,11 @@ uint64_t platform_trigger(bool high);
 void platform_log(char level, const char *tag, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 int platform_reset_reason(void);
+int platform_wake_cause(void);
 size_t platform_free_heap(void);
+
+/* Hardware random numbers. */
+void platform_random(void *buffer, size_t size);
 
 /* Memory that outlives deep sleep and nothing else: zero after every other reset. At most 64 bytes. */
 void *platform_retained(void);
@@ -51,3 +62,14 @@ void platform_deep_sleep(uint32_t duration_ms) __attribute__((noreturn));
 
 /* Stay up and do nothing more. */
 void platform_halt(void) __attribute__((noreturn));
+
+#define PLATFORM_AES_KEY 16
+#define PLATFORM_GCM_NONCE 12
+#define PLATFORM_GCM_TAG 16
+
+/* AES-128-GCM without additional data; plain and cipher may be the same. Only with CONFIG_PAYLOAD_ENCRYPTION. */
+bool platform_aes_gcm_encrypt(const uint8_t key[PLATFORM_AES_KEY], const uint8_t nonce[PLATFORM_GCM_NONCE],
+                              const uint8_t *plain, size_t length, uint8_t *cipher, uint8_t tag[PLATFORM_GCM_TAG]);
+bool platform_aes_gcm_decrypt(const uint8_t key[PLATFORM_AES_KEY], const uint8_t nonce[PLATFORM_GCM_NONCE],
+                              const uint8_t *cipher, size_t length, const uint8_t tag[PLATFORM_GCM_TAG],
+                              uint8_t *plain);

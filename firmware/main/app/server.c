@@ -5,9 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "handshakes.h"
+#include "payload.h"
 #include "platform.h"
 #include "resources.h"
+#include "sdkconfig.h"
+#include "sessions.h"
 
 /* Each idle session holds a DTLS context: about ten exhaust the heap of an ESP32-C3. The oldest idle one goes first. */
 #define IDLE_SESSIONS_MAX 8
@@ -17,24 +19,16 @@
 
 static coap_context_t *context;
 static app_state_t *app;
+#ifndef CONFIG_PAYLOAD_ENCRYPTION
 static const credentials_t *secrets;
 static coap_bin_const_t psk;
+#endif
 
 static void log_of_libcoap(coap_log_t level, const char *message)
 {
     int length = (int)strcspn(message, "\r\n");
 
     platform_log(level < LIBCOAP_LOG_WARNING ? 'E' : 'W', "libcoap", "%.*s", length, message);
-}
-
-static const coap_bin_const_t *key_of_identity(coap_bin_const_t *identity, coap_session_t *session, void *arg)
-{
-    (void)arg;
-    if (!credentials_match_identity(secrets, identity->s, identity->length)) {
-        handshakes_refuse(session);
-        return NULL;
-    }
-    return &psk;
 }
 
 /* libcoap makes the session at the first ClientHello, before the cookie has come back: this is where the radio and the
@@ -44,16 +38,16 @@ static int on_event(coap_session_t *session, const coap_event_t event)
     switch (event) {
     case COAP_EVENT_SERVER_SESSION_NEW:
         if (coap_session_get_proto(session) == COAP_PROTO_DTLS) {
-            handshakes_begin(session);
+            sessions_begin(session);
         }
         break;
     case COAP_EVENT_DTLS_CONNECTED:
-        handshakes_end(session, true);
+        sessions_end(session, true);
         break;
     case COAP_EVENT_DTLS_ERROR:
     case COAP_EVENT_DTLS_CLOSED:
     case COAP_EVENT_SERVER_SESSION_DEL:
-        handshakes_end(session, false);
+        sessions_end(session, false);
         break;
     default:
         break;
@@ -65,6 +59,17 @@ static void fail(const char *what)
 {
     platform_log('E', "app", "%s failed", what);
     abort();
+}
+
+#ifndef CONFIG_PAYLOAD_ENCRYPTION
+static const coap_bin_const_t *key_of_identity(coap_bin_const_t *identity, coap_session_t *session, void *arg)
+{
+    (void)arg;
+    if (!credentials_match_identity(secrets, identity->s, identity->length)) {
+        sessions_refuse(session);
+        return NULL;
+    }
+    return &psk;
 }
 
 static void set_psk(const credentials_t *credentials)
@@ -82,6 +87,15 @@ static void set_psk(const credentials_t *credentials)
         fail("coap_context_set_psk2");
     }
 }
+#endif
+
+#ifdef CONFIG_PAYLOAD_ENCRYPTION
+#define PORT COAP_PORT
+#define PROTOCOL COAP_PROTO_UDP
+#else
+#define PORT COAPS_PORT
+#define PROTOCOL COAP_PROTO_DTLS
+#endif
 
 static void open_endpoint(const char *listen_address)
 {
@@ -90,12 +104,12 @@ static void open_endpoint(const char *listen_address)
     coap_address_init(&address);
     address.size = sizeof(address.addr.sin);
     address.addr.sin.sin_family = AF_INET;
-    address.addr.sin.sin_port = htons(COAPS_PORT);
+    address.addr.sin.sin_port = htons(PORT);
     if (inet_pton(AF_INET, listen_address, &address.addr.sin.sin_addr) != 1) {
         fail("inet_pton");
     }
-    if (coap_new_endpoint(context, &address, COAP_PROTO_DTLS) == NULL) {
-        fail("coap_new_endpoint for coaps");
+    if (coap_new_endpoint(context, &address, PROTOCOL) == NULL) {
+        fail("coap_new_endpoint");
     }
 }
 
@@ -109,10 +123,16 @@ void server_start(const char *listen_address, const credentials_t *credentials, 
     if (context == NULL) {
         fail("coap_new_context");
     }
-    coap_context_set_block_mode(context, COAP_BLOCK_USE_LIBCOAP | COAP_BLOCK_SINGLE_BODY);
     coap_context_set_max_idle_sessions(context, IDLE_SESSIONS_MAX);
     coap_register_event_handler(context, on_event);
+#ifdef CONFIG_PAYLOAD_ENCRYPTION
+    if (credentials->psk_length != PLATFORM_AES_KEY) {
+        fail("payload encryption with a psk that has not 16 bytes");
+    }
+    payload_set_key(credentials->psk);
+#else
     set_psk(credentials);
+#endif
     resources_add(context, state);
     open_endpoint(listen_address);
 }
@@ -121,16 +141,17 @@ static uint32_t wait_ms(void)
 {
     uint64_t now_us = platform_time_us();
 
-    if (app->sleep_ms == 0) {
-        return IO_WAIT_MS;
+    if (app->power.mode == POWER_AWAKE) {
+        uint32_t tick_ms = resources_next_tick_ms();
+        return tick_ms < IO_WAIT_MS ? tick_ms : IO_WAIT_MS;
     }
     /* 0 would mean for ever to libcoap. */
-    return app->sleep_from_us > now_us ? (uint32_t)((app->sleep_from_us - now_us) / 1000) + 1 : 1;
+    return app->power.from_us > now_us ? (uint32_t)((app->power.from_us - now_us) / 1000) + 1 : 1;
 }
 
 static bool sleep_is_due(void)
 {
-    return app->sleep_ms != 0 && platform_time_us() >= app->sleep_from_us;
+    return app->power.mode != POWER_AWAKE && platform_time_us() >= app->power.from_us;
 }
 
 void server_run(void)
@@ -139,8 +160,9 @@ void server_run(void)
         if (coap_io_process(context, wait_ms()) < 0) {
             fail("coap_io_process");
         }
-        handshakes_check(context);
+        sessions_check(context);
         resources_request_sent();
+        resources_tick();
     }
     resources_drop_observers();
     coap_free_context(context);

@@ -7,6 +7,7 @@
 #include "credentials.h"
 
 #define COAPS_PORT 5684
+#define COAP_PORT 5683 /* with CONFIG_PAYLOAD_ENCRYPTION, instead */
 
 /* Open the endpoint. Aborts, and so restarts the chip, if it cannot. */
 void server_start(const char *listen_address, const credentials_t *credentials, app_state_t *state);

@@ -9,16 +9,26 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-void handshakes_begin(const coap_session_t *session);
+void sessions_begin(const coap_session_t *session);
 
 /* The handshake of this session, if it is open, ends. */
-void handshakes_end(const coap_session_t *session, bool ok);
+void sessions_end(const coap_session_t *session, bool ok);
 
 /* The peer offered an identity that is not ours: its handshake ends at the next check. */
-void handshakes_refuse(const coap_session_t *session);
+void sessions_refuse(const coap_session_t *session);
 
 /* Call after each coap_io_process(). */
-void handshakes_check(const coap_context_t *context);
+void sessions_check(const coap_context_t *context);
 
-/* Since boot. */
-uint32_t handshakes_completed(void);
+typedef struct {
+    uint32_t completed; /* handshakes, since boot */
+    uint32_t failed;
+    uint32_t evicted;
+    unsigned open; /* sessions */
+    unsigned half_open;
+} sessions_counts_t;
+
+/* A request has come: the session's handshake is complete, and it is not idle. */
+void sessions_request(coap_session_t *session);
+
+sessions_counts_t sessions_counts(void);

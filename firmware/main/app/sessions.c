@@ -1,4 +1,4 @@
-#include "handshakes.h"
+#include "sessions.h"
 
 #include "marks.h"
 
@@ -57,9 +57,9 @@ static handshake_t *free_place(void)
     return place;
 }
 
-void handshakes_begin(const coap_session_t *session)
+void sessions_begin(const coap_session_t *session)
 {
-    handshakes_end(session, false); /* its memory was another session's, which ended unseen */
+    sessions_end(session, false); /* its memory was another session's, which ended unseen */
     handshake_t *handshake = free_place();
 
     handshake->session = session;
@@ -70,7 +70,7 @@ void handshakes_begin(const coap_session_t *session)
     mark_begin(handshake, "handshake_start", "%s", "");
 }
 
-void handshakes_end(const coap_session_t *session, bool ok)
+void sessions_end(const coap_session_t *session, bool ok)
 {
     handshake_t *handshake = find(session);
 
@@ -79,7 +79,7 @@ void handshakes_end(const coap_session_t *session, bool ok)
     }
 }
 
-void handshakes_refuse(const coap_session_t *session)
+void sessions_refuse(const coap_session_t *session)
 {
     handshake_t *handshake = find(session);
 
@@ -99,7 +99,7 @@ static void check(const coap_context_t *context, handshake_t *handshake)
     }
 }
 
-void handshakes_check(const coap_context_t *context)
+void sessions_check(const coap_context_t *context)
 {
     for (size_t i = 0; i < OPEN_MAX; i++) {
         if (table[i].session != NULL) {
@@ -108,7 +108,12 @@ void handshakes_check(const coap_context_t *context)
     }
 }
 
-uint32_t handshakes_completed(void)
+void sessions_request(coap_session_t *session)
 {
-    return completed;
+    sessions_end(session, true);
+}
+
+sessions_counts_t sessions_counts(void)
+{
+    return (sessions_counts_t){.completed = completed};
 }
