@@ -70,14 +70,11 @@ def test_stats_tell_the_state(chip: Any) -> None:
     output = chip.coap("get", "/stats")
     stats = json.loads(payload_of(output))
     assert "Content-Format:application/json" in output
-    assert set(stats) == {"boot_count", "reset_reason", "free_heap", "handshakes", "uptime_ms"}
+    counters = {"handshakes", "failed_handshakes", "sessions", "half_open", "evicted", "duplicates"}
+    assert set(stats) == counters | {"boot_count", "reset_reason", "wake_cause", "free_heap", "uptime_ms"}
     assert (stats["boot_count"], stats["reset_reason"], stats["handshakes"]) == (1, "power on", 2)
     assert 0 < stats["free_heap"] < 400 * 1024
     assert stats["uptime_ms"] >= 300
-
-
-def test_well_known_core_lists_the_resources(chip: Any) -> None:
-    assert payload_of(chip.coap("get", "/.well-known/core")) == "</light>;obs,</power>,</stats>"
 
 
 def test_observers_are_notified_of_real_changes_only(chip: Any) -> None:

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "payload.h"
 #include "platform.h"
 #include "resources.h"
 #include "sdkconfig.h"
@@ -54,7 +55,10 @@ static void open_endpoint(const char *listen_address, uint16_t port, coap_proto_
 /* No session here is worth more than another: libcoap's own limits do. */
 static void open_service(const char *listen_address, const credentials_t *credentials)
 {
-    (void)credentials;
+    if (credentials->psk_length != PLATFORM_AES_KEY) {
+        fail("payload encryption with a psk that has not 16 bytes");
+    }
+    payload_set_key(credentials->psk);
     open_endpoint(listen_address, COAP_PORT, COAP_PROTO_UDP);
     if (coap_join_mcast_group_intf(context, ALL_COAP_NODES, NULL) != 0) {
         platform_log('W', "app", "no membership of %s: discovery is answered at the board's own address only",
@@ -147,7 +151,6 @@ void server_start(const char *listen_address, const credentials_t *credentials, 
     if (context == NULL) {
         fail("coap_new_context");
     }
-    coap_context_set_block_mode(context, COAP_BLOCK_USE_LIBCOAP | COAP_BLOCK_SINGLE_BODY);
     resources_add(context, state);
     open_service(listen_address, credentials);
 }
