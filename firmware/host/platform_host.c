@@ -179,10 +179,6 @@ void platform_deep_sleep(uint32_t duration_ms)
     _exit(0);
 }
 
-void platform_watchdog_feed(void)
-{
-}
-
 void platform_halt(void)
 {
     for (;;) {

@@ -76,9 +76,6 @@ void platform_light_sleep(uint32_t duration_ms);
 /* Trigger line held, then deep sleep; the next thing to run is the bootloader. */
 void platform_deep_sleep(uint32_t duration_ms) __attribute__((noreturn));
 
-/* The server still makes its rounds. */
-void platform_watchdog_feed(void);
-
 /* Stay up and do nothing more. */
 void platform_halt(void) __attribute__((noreturn));
 

@@ -133,10 +133,6 @@ void platform_deep_sleep(uint32_t duration_ms)
     esp_deep_sleep((uint64_t)duration_ms * 1000);
 }
 
-void platform_watchdog_feed(void)
-{
-}
-
 void platform_halt(void)
 {
     for (;;) {
