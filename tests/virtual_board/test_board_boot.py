@@ -53,7 +53,8 @@ FAULTS = {
     ),
     "table MD5": (
         flip(TABLE + 0x0C),
-        r"E \(\d+\) flash_parts: Incorrect MD5 checksum\r\nE \(\d+\) boot: load partition table error!\r\n" + LOOP,
+        r"E \(\d+\) flash_parts: Incorrect MD5 checksum\r\nE \(\d+\) boot: Failed to verify partition table\r\n"
+        r"E \(\d+\) boot: load partition table error!\r\n" + LOOP,
     ),
     "app magic": (
         flip(APP),

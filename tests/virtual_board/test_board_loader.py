@@ -1,7 +1,7 @@
 """The loader's protocol without a port: framing, damaged requests, any bytes at all."""
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,24 +11,44 @@ from hypothesis import strategies as st
 from rig.errors import ConfigError
 from rig.formats.image import xor_checksum
 from rig.virtual.board import slip
+from rig.virtual.board.efuse import Efuse
 from rig.virtual.board.flash import FLASH_BYTES, Flash, FlashRangeError
-from rig.virtual.board.loader import Loader
+from rig.virtual.board.loader import Loader, Surroundings
+from rig.virtual.board.registers import REVISION
 
 SYNC, READ_REG, MEM_END, FLASH_BEGIN, FLASH_DATA, MD5, ERASE_FLASH, READ_FLASH = 8, 10, 6, 2, 3, 0x13, 0xD0, 0xD2
+MAC = bytes.fromhex("7cdfa10affc0")
 OPCODES = [*range(0x02, 0x15), *range(0xD0, 0xD4)]
 
 
 class Host:
     """What a flasher sends and hears."""
 
-    def __init__(self, flash: Flash) -> None:
+    def __init__(self, flash: Flash, *, latency: bool = False) -> None:
         self.heard: list[bytes] = []
         self.left_loader = 0
         self._decoder = slip.Decoder()
-        self.loader = Loader(flash, bytes(6), lambda data: self.heard.extend(self._decoder.feed(data)), self._leave)
+        self.baud = 115200
+        self.watchdog_s: float | None = None
+        self.later: list[tuple[float, Callable[[], None]]] = []
+        self.fuses = Efuse(None, MAC, REVISION)
+        around = Surroundings(self._hear, self._set_baud, self._after, self._leave, self._watch)
+        self.loader = Loader(flash, self.fuses, around, latency=latency)
+
+    def _hear(self, data: bytes) -> None:
+        self.heard.extend(self._decoder.feed(data))
+
+    def _set_baud(self, baud: int) -> None:
+        self.baud = baud
+
+    def _after(self, delay_s: float, action: Callable[[], None]) -> None:
+        self.later.append((delay_s, action))
 
     def _leave(self) -> None:
         self.left_loader += 1
+
+    def _watch(self, delay_s: float) -> None:
+        self.watchdog_s = delay_s
 
     def say(self, opcode: int, data: bytes = b"", checksum: int = 0) -> list[bytes]:
         self.heard.clear()

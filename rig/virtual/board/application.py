@@ -33,6 +33,7 @@ class Environment:
     nvs: Mapping[tuple[str, str], NvsValue]
     rtc_fd: int
     reset_reason: int
+    wake_cause: int
     address: str
 
 
@@ -196,6 +197,7 @@ def _start(program: int, chip: int, nvs: int, environment: Environment) -> subpr
             "RIG_NVS_FD": str(nvs),
             "RIG_RTC_FD": str(environment.rtc_fd),
             "RIG_RESET_REASON": str(environment.reset_reason),
+            "RIG_WAKE_CAUSE": str(environment.wake_cause),
             "RIG_ADDRESS": environment.address,
         },
         bufsize=0,

@@ -2,35 +2,39 @@
 
 import asyncio
 import enum
+import hashlib
 import signal
 import time
 from collections.abc import Callable
 
 from rig.errors import BenchError
 from rig.formats import image, nvs, partitions
-from rig.virtual.board import boot, power
+from rig.virtual.board import boot, bootloader, power
 from rig.virtual.board.application import Application, Environment, Message, RtcMemory, died_of
 from rig.virtual.board.boot import Cause, Stage, Then
 from rig.virtual.board.config import BoardConfig
+from rig.virtual.board.efuse import Efuse
 from rig.virtual.board.flash import Flash
-from rig.virtual.board.loader import Loader
+from rig.virtual.board.loader import Loader, Surroundings
+from rig.virtual.board.panic import Dying
+from rig.virtual.board.registers import REVISION
 from rig.virtual.board.supply import Supply
 from rig.virtual.board.uart import Uart
 
 ROM_S = 0.024
 BOOTLOADER_S = 0.2
 BOOT_LOOP_S = 0.3  # real chips are faster; nobody needs to read it faster
+BOOT_WATCHDOG_S = 1.0
 RESET_CIRCUIT_S = 0.3  # how long the capacitor at EN holds it low after DTR and RTS have released it
 BROWNOUT_VOLTAGE_V = 2.8
 RTC_LOSS_VOLTAGE_V = 2.0
 
 _RADIO_STATES_A = {"wifi_connect": power.RECEIVER_CURRENT_A, "wifi_idle": power.WIFI_IDLE_CURRENT_A}
-_FAULTS = {
-    -signal.SIGSEGV: "Load access fault",
-    -signal.SIGBUS: "Load access fault",
-    -signal.SIGILL: "Illegal instruction",
-    -signal.SIGTRAP: "Breakpoint",
-}
+_OTHER_STATES_A = {"cpu": power.CPU_CURRENT_A, "light_sleep": power.LIGHT_SLEEP_CURRENT_A}
+_WAKE_BY_TIMER = 4  # esp_sleep_source_t
+_FLOOD_STEP_S = 0.02
+_FLOOD_LINE = "I ({ms}) flood: the console has more to say than anybody wants to read\n"
+_MAX_BACKLOG_BYTES = 4096
 _RISCV_IMAGE = (
     "virtual bench: the application in flash is a RISC-V image, which a virtual board cannot run; "
     "flash the host build of the firmware"
@@ -61,6 +65,7 @@ class Chip:
         self._uart = uart
         self._loop = asyncio.get_running_loop()
         self.supply = Supply(config.supply, config.truth, self.set_voltage)
+        self._fuses = Efuse(config.efuse, config.mac, REVISION)
         self._rtc = RtcMemory()
         self._mode = Mode.OFF
         self._voltage_v = 0.0
@@ -69,9 +74,11 @@ class Chip:
         self._rts = False
         self._usb_download = False  # what the USB-Serial-JTAG has been told for the next reset
         self._hung = config.reset_lines == "hung"
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarms: dict[str, asyncio.TimerHandle] = {}
         self._loader: Loader | None = None
         self._application: Application | None = None
+        self._elf_sha256 = b""
+        self._started_s = 0.0
         self._farewell: Message | None = None
 
     def close(self) -> None:
@@ -186,26 +193,64 @@ class Chip:
             self._boot(cause)
 
     def _start_loader(self, cause: Cause) -> None:
+        self._fuses.latch()
         self._enter(Mode.LOADER)
         self._uart.appear()
+        self._uart.reset(detect_baud=True)
         self.supply.state(power.CPU_CURRENT_A)
-        self._loader = Loader(self._flash, self._config.mac, self._uart.send, lambda: self._boot(boot.SOFTWARE))
-        self._print(*boot.banner(cause, download=True))
+        self._print_rom(*boot.banner(cause, download=True))
+        if self._fuses.download_disabled:
+            self._print_rom("Download boot modes disabled")
+            self._stop_booting()
+            return
+        secure = self._fuses.secure_download
+        self._print_rom("wait uart download(secure mode)" if secure else "waiting for download")
+        around = Surroundings(
+            send=self._uart.send,
+            set_baud=self._uart.set_baud,
+            after=lambda delay_s, action: self._after(delay_s, action, "flash"),
+            run_user_code=lambda: self._boot(boot.SOFTWARE),
+            start_watchdog=lambda delay_s: self._after(delay_s, lambda: self._reset_by(boot.RTC_WATCHDOG), "watchdog"),
+        )
+        self._loader = Loader(self._flash, self._fuses, around, latency=self._config.write_latency)
+
+    def _reset_by(self, cause: Cause) -> None:
+        """Reset by hardware: of the whole chip, or of its digital part, which keeps the RTC memory and the straps."""
+        if cause.samples_straps:
+            self._rtc.clear()
+            self._restart(cause, download=self._dtr and not self._rts and not self._config.usb_jtag)
+        else:
+            self._boot(cause)
 
     # Booting
 
     def _boot(self, cause: Cause) -> None:
+        self._fuses.latch()
         self._enter(Mode.BOOT)
         self._uart.appear()
+        self._uart.reset()
         self.supply.state(power.CPU_CURRENT_A)
-        self._print(*boot.banner(cause, download=False))
+        self._print_rom(*boot.banner(cause, download=False))
+        self._started_s = self._loop.time()
+        self._watch_boot()
         self._follow(boot.rom_stage(self._flash), cause)
 
+    def _watch_boot(self) -> None:
+        if self._config.boot_watchdog:
+            self._after(BOOT_WATCHDOG_S, lambda: self._reset_by(boot.BOOT_WATCHDOG), "watchdog")
+
+    def _stop_booting(self) -> None:
+        self._enter(Mode.STOPPED)
+        self._watch_boot()
+
     def _follow(self, stage: Stage, cause: Cause) -> None:
-        self._print(*stage.lines)
+        if stage.then in (Then.APPLICATION, Then.RESET):
+            self._print(*stage.lines)
+        else:
+            self._print_rom(*stage.lines)
         match stage.then:
             case Then.BOOTLOADER:
-                self._after(ROM_S, lambda: self._follow(boot.bootloader_stage(self._flash), cause))
+                self._after(ROM_S, lambda: self._follow(bootloader.bootloader_stage(self._flash), cause))
             case Then.APPLICATION:
                 self._after(BOOTLOADER_S, lambda: self._run(stage, cause))
             case Then.REPEAT:
@@ -213,19 +258,52 @@ class Chip:
             case Then.RESET:
                 self._after(BOOT_LOOP_S, lambda: self._boot(boot.BOOTLOADER_RESET))
             case Then.STOP:
-                self._enter(Mode.STOPPED)
+                self._stop_booting()
 
     def _run(self, stage: Stage, cause: Cause) -> None:
         assert stage.app is not None
+        self._forget("watchdog")
         elf = image.host_elf(stage.app)
         if elf is None:
             self._print(_RISCV_IMAGE)
             self._enter(Mode.STOPPED)
             return
         self._enter(Mode.RUN)
-        environment = Environment(self._read_nvs(stage), self._rtc.fd, cause.reason, self._config.address)
+        environment = Environment(
+            nvs=self._read_nvs(stage),
+            rtc_fd=self._rtc.fd,
+            reset_reason=cause.reason,
+            wake_cause=_WAKE_BY_TIMER if cause is boot.DEEP_SLEEP else 0,
+            address=self._config.address,
+        )
         self._farewell = None
+        self._elf_sha256 = hashlib.sha256(elf).digest()
         self._application = Application(elf, environment, self._transmit, self._obey, self._application_ended)
+        self._break()
+
+    def _break(self) -> None:
+        """Begin with the faults that a running application of this board suffers."""
+        if self._config.flood_bytes_per_s:
+            self._flood(self._loop.time(), 0)
+        fault = self._config.hardware_reset
+        if fault is not None:
+            self._after(fault.after_s, lambda: self._suffer(boot.HARDWARE_RESETS[fault.cause]), "hardware reset")
+
+    def _suffer(self, cause: Cause) -> None:
+        if self._mode is Mode.RUN:
+            self._reset_by(cause)
+
+    def _flood(self, began_s: float, sent_bytes: int) -> None:
+        """Print whole lines until as much has been said as the time asks for; never more than the line can carry."""
+        now_s = self._loop.time()
+        due_bytes = int((now_s - began_s) * self._config.flood_bytes_per_s)
+        line = _FLOOD_LINE.format(ms=self._uptime_ms()).encode()
+        if self._uart.backlog_bytes < _MAX_BACKLOG_BYTES and due_bytes > sent_bytes:
+            self._transmit(line * -(-(due_bytes - sent_bytes) // len(line)))
+        self._after(_FLOOD_STEP_S, lambda: self._flood(began_s, max(due_bytes, sent_bytes)), "flood")
+
+    def _uptime_ms(self) -> int:
+        return int((self._loop.time() - self._started_s) * 1000)
 
     def _read_nvs(self, stage: Stage) -> dict[tuple[str, str], nvs.NvsValue]:
         slot = partitions.credentials(stage.table)
@@ -241,8 +319,10 @@ class Chip:
 
     def _obey(self, message: Message) -> None:
         match message.verb, message.arguments:
-            case "state", ("cpu",):
-                self.supply.state(power.CPU_CURRENT_A, t_ns=message.t_ns)
+            case "state", (str(name),) if name in _OTHER_STATES_A:
+                self.supply.state(_OTHER_STATES_A[name], t_ns=message.t_ns)
+            case "wdt", (int(timeout_ms),):
+                self._after(timeout_ms / 1000, self._starve, "task watchdog")
             case "state", (str(name),) if name in _RADIO_STATES_A:
                 self.supply.state(_RADIO_STATES_A[name], radio=True, t_ns=message.t_ns)
             case "tx", (int(size),):
@@ -279,16 +359,19 @@ class Chip:
         self._after((wake_ns - time.monotonic_ns()) / 1e9, lambda: self._boot(boot.DEEP_SLEEP))
 
     def _panic(self, status: int) -> None:
+        dying = Dying(self._elf_sha256, f"the application ended with {died_of(status)}")
+        self._die(dying.crashed(status), boot.PANIC)
+
+    def _starve(self) -> None:
+        if self._mode is Mode.RUN:
+            dying = Dying(self._elf_sha256, "the application did not feed the task watchdog, and is killed")
+            self._die(dying.starved(self._uptime_ms()), boot.TASK_WATCHDOG)
+
+    def _die(self, lines: list[str], cause: Cause) -> None:
         self._enter(Mode.BOOT)
         self.supply.state(power.CPU_CURRENT_A)
-        fault = _FAULTS.get(status)
-        what = (
-            f"Guru Meditation Error: Core  0 panic'ed ({fault}). Exception was unhandled."
-            if fault
-            else "abort() was called at PC 0x00000000 on core 0"
-        )
-        self._print("", what, f"virtual bench: the application ended with {died_of(status)}", "", "Rebooting...")
-        self._after(BOOT_LOOP_S, lambda: self._boot(boot.PANIC))
+        self._print(*lines)
+        self._after(BOOT_LOOP_S, lambda: self._boot(cause))
 
     # What all of them need
 
@@ -296,28 +379,36 @@ class Chip:
         """Change the mode; what belongs to the mode before ends."""
         self._mode = mode
         self._loader = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for alarm in self._alarms.values():
+            alarm.cancel()
+        self._alarms.clear()
         if self._application is not None:
             self._application.kill()
             self._application = None
         if mode is not Mode.RUN:
             self.supply.trigger(False)
 
-    def _after(self, delay_s: float, action: Callable[[], None]) -> None:
-        """Do *action* later, unless the mode changes before."""
-        if self._timer is not None:
-            self._timer.cancel()
+    def _after(self, delay_s: float, action: Callable[[], None], name: str = "next") -> None:
+        """Do *action* later, unless the mode changes before, or something else is to be done under that *name*."""
+        self._forget(name)
 
         def act() -> None:
-            self._timer = None
+            del self._alarms[name]
             action()
 
-        self._timer = self._loop.call_later(max(delay_s, 0), act)
+        self._alarms[name] = self._loop.call_later(max(delay_s, 0), act)
+
+    def _forget(self, name: str) -> None:
+        alarm = self._alarms.pop(name, None)
+        if alarm is not None:
+            alarm.cancel()
 
     def _waits(self) -> bool:
-        return self._timer is not None
+        return "next" in self._alarms
+
+    def _print_rom(self, *lines: str) -> None:
+        if not self._fuses.rom_is_silent:
+            self._print(*lines)
 
     def _print(self, *lines: str) -> None:
         self._uart.send("".join(f"{line}\r\n" for line in lines).encode())

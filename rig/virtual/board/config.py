@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rig.errors import ConfigError
+from rig.virtual.board.boot import HARDWARE_RESETS
 
 DEEP_SLEEP_CURRENT_A = 5e-6  # ESP32-C3 datasheet, table 5-9
 TRIGGER_GPIO = 4
@@ -26,10 +27,20 @@ _OPTIONAL = {
     "pace_baud": False,
     "efuse": None,
     "flood_bytes_per_s": 0,
+    "boot_watchdog": False,
+    "hardware_reset": None,
 }
 _CHOICES = {"boot_strap": ("normal", "download"), "reset_lines": ("wired", "absent", "hung")}
-_FLAGS = ("usb_jtag", "write_latency", "pace_baud")
+_FLAGS = ("usb_jtag", "write_latency", "pace_baud", "boot_watchdog")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class HardwareReset:
+    """A reset that hits every application ``after_s`` after its start; ``cause`` is the ROM's name for it."""
+
+    cause: str
+    after_s: float
 
 
 @dataclass(frozen=True)
@@ -57,6 +68,8 @@ class BoardConfig:
     pace_baud: bool
     efuse: Path | None
     flood_bytes_per_s: int
+    boot_watchdog: bool
+    hardware_reset: HardwareReset | None
 
 
 def read_config(path: Path) -> BoardConfig:
@@ -102,6 +115,8 @@ def _checked(path: Path, raw: dict[str, Any]) -> BoardConfig:
         pace_baud=raw["pace_baud"],
         efuse=None if raw["efuse"] is None else Path(raw["efuse"]),
         flood_bytes_per_s=int(raw["flood_bytes_per_s"]),
+        boot_watchdog=raw["boot_watchdog"],
+        hardware_reset=_hardware_reset(path, raw["hardware_reset"]),
     )
 
 
@@ -117,3 +132,12 @@ def _check_switches(path: Path, raw: dict[str, Any]) -> None:
             raise ConfigError(f"{path}: key {key!r}: {raw[key]!r} is neither true nor false")
     if raw["stuck_at"] is not None and not isinstance(raw["stuck_at"], int):
         raise ConfigError(f"{path}: key 'stuck_at': {raw['stuck_at']!r} is no offset in bytes")
+
+
+def _hardware_reset(path: Path, raw: Any) -> HardwareReset | None:
+    if raw is None:
+        return None
+    if not isinstance(raw, dict) or set(raw) != {"cause", "after_s"} or raw["cause"] not in HARDWARE_RESETS:
+        names = ", ".join(HARDWARE_RESETS)
+        raise ConfigError(f"{path}: key 'hardware_reset': {raw!r} is no {{cause, after_s}}; causes: {names}")
+    return HardwareReset(raw["cause"], float(raw["after_s"]))

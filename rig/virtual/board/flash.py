@@ -44,6 +44,7 @@ class Flash:
         self._map = _mapped(path, FLASH_BYTES, b"\xff")
         self._wear = _mapped(path.with_name(f"{path.name}.wear"), _WEAR_BYTES, b"\0")
         self._busy_s = 0.0
+        self.status = bytearray(b"\x00\x02\x60")  # the status registers as delivered: quad enabled, nothing protected
 
     def __enter__(self) -> Self:
         return self

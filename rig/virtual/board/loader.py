@@ -8,13 +8,16 @@ bytes from the ROM and two from the stub, the first not zero on error.
 import enum
 import hashlib
 import struct
-import zlib
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from rig.formats.image import CHIP_ID_ESP32C3, xor_checksum
 from rig.virtual.board import slip
+from rig.virtual.board.efuse import Efuse
 from rig.virtual.board.flash import FLASH_BYTES, Flash, FlashRangeError
+from rig.virtual.board.flash_reader import FlashReader
+from rig.virtual.board.flash_writer import FlashWriter, InflateError
 from rig.virtual.board.registers import Registers
 
 _REQUEST = struct.Struct("<BBHI")
@@ -23,9 +26,12 @@ _TWO_WORDS = struct.Struct("<II")
 _FOUR_WORDS = struct.Struct("<IIII")
 _SYNC_REPLIES = 8
 _ROM_SYNC_VALUE = 0x20120707  # what a host takes for "the ROM answers"; a running stub says 0
-_SECURITY_INFO = struct.pack("<IB7BII", 0, 0, 0, 0, 0, 0, 0, 0, 12, CHIP_ID_ESP32C3, 3)
+_SEVENTH_KEY_PURPOSE = 12
+_SECURITY_API = 3
 _SLOW_READ_BYTES = 64
 _FIRST_STUB_COMMAND = 0xD0
+_SECURE_DOWNLOAD_COMMANDS = {0x02, 0x03, 0x04, 0x08, 0x0B, 0x0D, 0x0F, 0x10, 0x11, 0x12, 0x14}
+_DATA_COMMANDS = (b"\x03", b"\x11")
 
 
 class _Fault(enum.Enum):
@@ -47,54 +53,48 @@ class _Refused(Exception):
         self.fault = fault
 
 
-@dataclass
-class _Write:
-    """A write to flash under way: where the next byte goes, and how many the host has announced."""
+@dataclass(frozen=True)
+class Surroundings:
+    """What the loader acts on besides the flash and the fuses."""
 
-    offset: int
-    remaining: int
-    inflate: "zlib._Decompress | None"
-
-
-@dataclass
-class _Read:
-    """A fast read under way: the host acknowledges by the number of bytes it has got."""
-
-    data: bytes
-    block_bytes: int
-    window_bytes: int
-    sent: int = 0
-    acknowledged: int = 0
+    send: Callable[[bytes], None]  # bytes for the host
+    set_baud: Callable[[int], None]  # from the next byte on
+    after: Callable[[float, Callable[[], None]], None]  # do something so many seconds later
+    run_user_code: Callable[[], None]  # the host leaves the loader for what is in flash
+    start_watchdog: Callable[[float], None]  # the RTC watchdog resets the chip so many seconds later
 
 
 class Loader:
     """One session with the loader, from a reset into download mode to the next reset.
 
-    *send* takes bytes for the host; *run_user_code* is called when the host leaves the loader for what is in flash.
+    With *latency* the flash takes a real part's time: requests queue meanwhile, and replies wait for it, except that
+    the stub acknowledges a block before it writes it.
     """
 
-    def __init__(
-        self, flash: Flash, mac: bytes, send: Callable[[bytes], None], run_user_code: Callable[[], None]
-    ) -> None:
+    def __init__(self, flash: Flash, fuses: Efuse, around: Surroundings, *, latency: bool) -> None:
         self._flash = flash
-        self._registers = Registers(mac)
-        self._send = send
-        self._run_user_code = run_user_code
+        self._fuses = fuses
+        self._around = around
+        self._latency = latency
+        self._registers = Registers(fuses, flash, around.start_watchdog)
         self._decoder = slip.Decoder()
+        self._requests: deque[bytes] = deque()
+        self._replies: list[bytes] = []
+        self._busy = False
         self._stub = False
-        self._write: _Write | None = None
-        self._read: _Read | None = None
-        self._commands: dict[int, Callable[[bytes, int], tuple[int, bytes]]] = {
+        self._last_value = 0
+        self._upload = (0, 0)  # address and block size
+        self._writer: FlashWriter | None = None
+        self._reader: FlashReader | None = None
+        self._commands: dict[int, Callable[[bytes, int], bytes]] = {
             0x02: self._flash_begin,
             0x03: self._flash_data,
-            0x05: self._accept,  # MEM_BEGIN
+            0x05: self._mem_begin,
             0x07: self._mem_data,
             0x09: self._write_registers,
-            0x0A: self._read_register,
             0x0B: self._accept,  # SPI_SET_PARAMS
             0x0D: self._accept,  # SPI_ATTACH
             0x0E: self._read_flash_slow,
-            0x0F: self._accept,  # CHANGE_BAUDRATE: bytes arrive at any rate
             0x10: self._deflate_begin,
             0x11: self._deflate_data,
             0x13: self._flash_md5,
@@ -102,11 +102,13 @@ class Loader:
             0xD0: self._erase_flash,
             0xD1: self._erase_region,
         }
-        # These say more than one reply, or say it before or after they act.
+        # These say more than one reply, or say it before they act.
         self._conversations: dict[int, Callable[[int, bytes], None]] = {
             0x04: self._flash_end,
             0x06: self._mem_end,
             0x08: self._sync,
+            0x0A: self._read_register,
+            0x0F: self._change_baud,
             0x12: self._flash_end,
             0xD2: self._read_flash,
             0xD3: self._run,
@@ -114,11 +116,38 @@ class Loader:
 
     def feed(self, data: bytes) -> None:
         """Take bytes from the host and answer the requests they complete."""
-        for frame in self._decoder.feed(data):
-            if self._read is not None:
-                self._acknowledge(self._read, frame)
+        self._requests.extend(self._decoder.feed(data))
+        self._work()
+
+    # Requests and replies
+
+    def _work(self) -> None:
+        while self._requests and not self._busy:
+            frame = self._requests.popleft()
+            if self._reader is not None and len(frame) == _WORD.size:
+                self._acknowledge(self._reader, frame)
             else:
+                self._reader = None  # whoever says something else has given up reading
                 self._take(frame)
+            self._wait_for_flash(acknowledged=self._stub and frame[1:2] in _DATA_COMMANDS)
+
+    def _wait_for_flash(self, *, acknowledged: bool) -> None:
+        busy_s = self._flash.take_busy_s() if self._latency else 0.0
+        if acknowledged or not busy_s:
+            self._flush()
+        if busy_s:
+            self._busy = True
+            self._around.after(busy_s, self._flash_is_ready)
+
+    def _flash_is_ready(self) -> None:
+        self._busy = False
+        self._flush()
+        self._work()
+
+    def _flush(self) -> None:
+        replies, self._replies = self._replies, []
+        for reply in replies:
+            self._around.send(reply)
 
     def _take(self, frame: bytes) -> None:
         if len(frame) < _REQUEST.size or frame[0] != 0:
@@ -135,152 +164,161 @@ class Loader:
             self._reply(opcode, fault=_Fault.BAD_LENGTH)
         except FlashRangeError:
             self._reply(opcode, fault=_Fault.FLASH_FAILED)
+        except InflateError:
+            self._reply(opcode, fault=_Fault.INFLATE_FAILED)
 
     def _carry_out(self, opcode: int, data: bytes, checksum: int) -> None:
         known = self._stub or opcode < _FIRST_STUB_COMMAND
+        if self._fuses.secure_download:
+            known = opcode in _SECURE_DOWNLOAD_COMMANDS
         if known and opcode in self._conversations:
             self._conversations[opcode](opcode, data)
         elif known and opcode in self._commands:
-            self._reply(opcode, *self._commands[opcode](data, checksum))
+            self._reply(opcode, data=self._commands[opcode](data, checksum))
         else:
             raise _Refused(_Fault.UNKNOWN_COMMAND)
 
-    def _reply(self, opcode: int, value: int = 0, data: bytes = b"", fault: _Fault | None = None) -> None:
+    def _reply(self, opcode: int, data: bytes = b"", fault: _Fault | None = None, value: int | None = None) -> None:
+        if self._fuses.download_disabled:
+            return  # the ROM looks at the fuse after each command
+        if value is None:
+            value = 0 if self._stub else self._last_value  # the ROM does not clear it
         status = bytes([1, fault.value[1 if self._stub else 0]]) if fault else b"\0\0"
         status += b"" if self._stub else b"\0\0"
-        self._send(slip.encode(_REQUEST.pack(1, opcode, len(data) + len(status), value) + data + status))
+        self._say(_REQUEST.pack(1, opcode, len(data) + len(status), value) + data + status)
 
-    def _accept(self, _data: bytes, _checksum: int) -> tuple[int, bytes]:
-        return 0, b""
+    def _say(self, payload: bytes) -> None:
+        self._replies.append(slip.encode(payload))
+
+    # Commands of the ROM
+
+    def _accept(self, _data: bytes, _checksum: int) -> bytes:
+        return b""
 
     def _sync(self, opcode: int, _data: bytes) -> None:
         for _ in range(_SYNC_REPLIES):
-            self._reply(opcode, 0 if self._stub else _ROM_SYNC_VALUE)
+            self._reply(opcode, value=0 if self._stub else _ROM_SYNC_VALUE)
 
-    def _security_info(self, _data: bytes, _checksum: int) -> tuple[int, bytes]:
-        return 0, _SECURITY_INFO
+    def _change_baud(self, opcode: int, data: bytes) -> None:
+        baud, _old = _TWO_WORDS.unpack_from(data)
+        self._reply(opcode)
+        self._flush()
+        self._around.set_baud(baud)
 
-    def _read_register(self, data: bytes, _checksum: int) -> tuple[int, bytes]:
+    def _security_info(self, _data: bytes, _checksum: int) -> bytes:
+        fuses = self._fuses
+        head = struct.pack("<IB", fuses.security_flags, fuses.crypt_count)
+        return head + fuses.key_purposes + struct.pack("<BII", _SEVENTH_KEY_PURPOSE, CHIP_ID_ESP32C3, _SECURITY_API)
+
+    def _read_register(self, opcode: int, data: bytes) -> None:
         (address,) = _WORD.unpack_from(data)
-        return self._registers.read(address), b""
+        self._last_value = self._registers.read(address)
+        self._reply(opcode, value=self._last_value)
 
-    def _write_registers(self, data: bytes, _checksum: int) -> tuple[int, bytes]:
+    def _write_registers(self, data: bytes, _checksum: int) -> bytes:
         for address, value, mask, _delay_us in _FOUR_WORDS.iter_unpack(data):
             self._registers.write(address, value, mask)
-        return 0, b""
+        return b""
 
-    def _mem_data(self, data: bytes, checksum: int) -> tuple[int, bytes]:
-        _block(data, checksum)
-        return 0, b""
+    def _mem_begin(self, data: bytes, _checksum: int) -> bytes:
+        _size, _blocks, block_bytes, address = _FOUR_WORDS.unpack_from(data)
+        self._upload = (address, block_bytes)
+        return b""
+
+    def _mem_data(self, data: bytes, checksum: int) -> bytes:
+        sequence, block = _block(data, checksum)
+        address, block_bytes = self._upload
+        self._registers.load(address + sequence * block_bytes, block)
+        return b""
 
     def _mem_end(self, opcode: int, data: bytes) -> None:
         _stay, entry = _TWO_WORDS.unpack_from(data)
         self._reply(opcode)
         if entry:
             self._stub = True
-            self._send(slip.encode(b"OHAI"))
+            self._say(b"OHAI")
 
-    def _flash_begin(self, data: bytes, _checksum: int) -> tuple[int, bytes]:
-        self._begin_write(data, None)
-        return 0, b""
+    def _flash_begin(self, data: bytes, _checksum: int) -> bytes:
+        self._begin_write(data, compressed=False)
+        return b""
 
-    def _deflate_begin(self, data: bytes, _checksum: int) -> tuple[int, bytes]:
-        self._begin_write(data, zlib.decompressobj())
-        return 0, b""
+    def _deflate_begin(self, data: bytes, _checksum: int) -> bytes:
+        self._begin_write(data, compressed=True)
+        return b""
 
-    def _begin_write(self, data: bytes, inflate: "zlib._Decompress | None") -> None:
+    def _begin_write(self, data: bytes, *, compressed: bool) -> None:
         size, _blocks, _block_bytes, offset = _FOUR_WORDS.unpack_from(data)
-        self._flash.erase(offset, size)
-        self._write = _Write(offset, size, inflate)
+        self._writer = FlashWriter(self._flash, offset, size, compressed=compressed, erase_first=not self._stub)
 
-    def _flash_data(self, data: bytes, checksum: int) -> tuple[int, bytes]:
-        block = _block(data, checksum)
-        if self._write is None or self._write.inflate is not None:
+    def _flash_data(self, data: bytes, checksum: int) -> bytes:
+        self._write(data, checksum, compressed=False)
+        return b""
+
+    def _deflate_data(self, data: bytes, checksum: int) -> bytes:
+        self._write(data, checksum, compressed=True)
+        return b""
+
+    def _write(self, data: bytes, checksum: int, *, compressed: bool) -> None:
+        _, block = _block(data, checksum)
+        if self._writer is None or self._writer.compressed is not compressed:
             raise _Refused(_Fault.NOT_WRITING)
-        self._program(self._write, block)
-        return 0, b""
-
-    def _deflate_data(self, data: bytes, checksum: int) -> tuple[int, bytes]:
-        block = _block(data, checksum)
-        if self._write is None or self._write.inflate is None:
-            raise _Refused(_Fault.NOT_WRITING)
-        try:
-            # One byte more than announced is enough to see that there is too much.
-            plain = self._write.inflate.decompress(block, self._write.remaining + 1)
-        except zlib.error:
-            raise _Refused(_Fault.INFLATE_FAILED) from None
-        self._program(self._write, plain)
-        return 0, b""
-
-    def _program(self, write: _Write, data: bytes) -> None:
-        # The ROM's last block is padded to its full length; what goes beyond the announced size is not written.
-        data = data[: write.remaining]
-        self._flash.program(write.offset, data)
-        write.offset += len(data)
-        write.remaining -= len(data)
+        self._writer.take(block)
 
     def _flash_end(self, opcode: int, data: bytes) -> None:
         (stay,) = _WORD.unpack_from(data)
         self._reply(opcode)
-        self._write = None
+        self._writer = None
         if not self._stub:
-            self._run_user_code()
+            self._run(opcode, data)
         elif not stay:
             self._stub = False  # the stub returns to the ROM, which goes on listening
 
-    def _run(self, _opcode: int, _data: bytes) -> None:
-        self._run_user_code()
-
-    def _flash_md5(self, data: bytes, _checksum: int) -> tuple[int, bytes]:
+    def _flash_md5(self, data: bytes, _checksum: int) -> bytes:
         offset, length = _TWO_WORDS.unpack_from(data)
         digest = hashlib.md5(self._flash.read(offset, length), usedforsecurity=False)
-        return 0, digest.digest() if self._stub else digest.hexdigest().encode()
+        return digest.digest() if self._stub else digest.hexdigest().encode()
 
-    def _erase_flash(self, _data: bytes, _checksum: int) -> tuple[int, bytes]:
+    def _read_flash_slow(self, data: bytes, _checksum: int) -> bytes:
+        offset, length = _TWO_WORDS.unpack_from(data)
+        return self._flash.read(offset, min(length, _SLOW_READ_BYTES)).ljust(_SLOW_READ_BYTES, b"\0")
+
+    # Commands of the stub
+
+    def _run(self, _opcode: int, _data: bytes) -> None:
+        self._flush()
+        self._around.run_user_code()
+
+    def _erase_flash(self, _data: bytes, _checksum: int) -> bytes:
         self._flash.erase(0, FLASH_BYTES)
-        return 0, b""
+        return b""
 
-    def _erase_region(self, data: bytes, _checksum: int) -> tuple[int, bytes]:
+    def _erase_region(self, data: bytes, _checksum: int) -> bytes:
         offset, length = _TWO_WORDS.unpack_from(data)
         self._flash.erase(offset, length)
-        return 0, b""
-
-    def _read_flash_slow(self, data: bytes, _checksum: int) -> tuple[int, bytes]:
-        offset, length = _TWO_WORDS.unpack_from(data)
-        return 0, self._flash.read(offset, min(length, _SLOW_READ_BYTES)).ljust(_SLOW_READ_BYTES, b"\0")
+        return b""
 
     def _read_flash(self, opcode: int, data: bytes) -> None:
         offset, length, block_bytes, in_flight = _FOUR_WORDS.unpack_from(data)
         if block_bytes == 0 or in_flight == 0:
             raise _Refused(_Fault.BAD_LENGTH)
-        self._read = _Read(self._flash.read(offset, length), block_bytes, block_bytes * in_flight)
+        reader = FlashReader(self._flash.read(offset, length), block_bytes, in_flight, self._say)
         self._reply(opcode)
-        self._continue_read(self._read)
+        self._reader = reader
+        reader.acknowledge(0)
 
-    def _acknowledge(self, read: _Read, frame: bytes) -> None:
-        if len(frame) == _WORD.size:
-            (read.acknowledged,) = _WORD.unpack(frame)
-            self._continue_read(read)
-        else:  # the host has given up and begins something else
-            self._read = None
-            self._take(frame)
-
-    def _continue_read(self, read: _Read) -> None:
-        while read.sent < len(read.data) and read.sent - read.acknowledged < read.window_bytes:
-            block = read.data[read.sent : read.sent + read.block_bytes]
-            self._send(slip.encode(block))
-            read.sent += len(block)
-        if read.acknowledged >= len(read.data):
-            self._send(slip.encode(hashlib.md5(read.data, usedforsecurity=False).digest()))
-            self._read = None
+    def _acknowledge(self, reader: FlashReader, frame: bytes) -> None:
+        (received_bytes,) = _WORD.unpack(frame)
+        reader.acknowledge(received_bytes)
+        if reader.done:
+            self._reader = None
 
 
-def _block(data: bytes, checksum: int) -> bytes:
-    """Return the block that follows the four words of a data command, its length and checksum verified."""
-    length, _sequence, _, _ = _FOUR_WORDS.unpack_from(data)
+def _block(data: bytes, checksum: int) -> tuple[int, bytes]:
+    """Return the sequence number and the block of a data command, its length and checksum verified."""
+    length, sequence, _, _ = _FOUR_WORDS.unpack_from(data)
     block = data[_FOUR_WORDS.size :]
     if len(block) != length:
         raise _Refused(_Fault.BAD_LENGTH)
     if xor_checksum(block) != checksum & 0xFF:
         raise _Refused(_Fault.BAD_CHECKSUM)
-    return block
+    return sequence, block

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 OFF_CURRENT_A = 0.0
 RESET_CURRENT_A = 1e-6  # CHIP_EN low
 CPU_CURRENT_A = 28e-3  # 160 MHz, running, peripheral clocks on
+LIGHT_SLEEP_CURRENT_A = 130e-6
 RECEIVER_CURRENT_A = 84e-3
 WIFI_IDLE_CURRENT_A = 21e-3
 TRANSMIT_CURRENT_A = 276e-3  # 802.11n HT20 MCS7
