@@ -49,6 +49,12 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_argument("file", type=Path, nargs="?", default=Path("bench.yaml"))
     _add_json(bench)
 
+    image = commands.add_parser(
+        "image", help="explain a firmware image, a partition or a whole flash, and what is wrong"
+    )
+    image.add_argument("file", type=Path, help="image, partition table (.bin or .csv), merged image or build directory")
+    _add_json(image)
+
     requirements = commands.add_parser("requirements", help="list the requirement catalogue and its tests")
     _add_json(requirements)
 
@@ -120,6 +126,10 @@ def _dispatch(options: argparse.Namespace) -> int:
             return flash_bench(options.bench, options.board, options.mode, as_json=options.json)
         case "bench":
             return commands.show_bench(options.file, as_json=options.json)
+        case "image":
+            from rig.cli import image
+
+            return image.show(options.file, as_json=options.json)
         case "requirements":
             return commands.requirements(as_json=options.json)
         case "faults":

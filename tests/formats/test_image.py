@@ -89,6 +89,40 @@ def test_each_fault_has_its_own_error() -> None:
         image.parse(b"")
 
 
+@pytest.mark.parametrize("limit", [0, 0xFFFF])
+def test_a_maximum_revision_that_is_not_set_is_no_limit(limit: int) -> None:
+    unlimited = APP[:17] + limit.to_bytes(2, "little") + APP[19:]
+    assert image.parse(unlimited, revision=500, verify_hash=False).max_revision == limit
+
+
+def test_the_loader_words_what_does_not_fit() -> None:
+    with pytest.raises(image.ImageRevisionError) as revision:
+        image.parse(APP, revision=200)
+    assert revision.value.detail == "Image requires chip rev <= v1.99, but chip is v2.0"
+    with pytest.raises(image.ImageRevisionError) as revision:
+        image.parse(APP, revision=2)
+    assert revision.value.detail == "Image requires chip rev >= v0.3, but chip is v0.2"
+    with pytest.raises(image.ImageLengthError) as length:
+        image.parse(APP, partition_bytes=0x1000)
+    assert length.value.detail == f"Image length {len(APP)} doesn't fit in partition length 4096"
+    with pytest.raises(image.ImageSegmentError) as segment:
+        image.parse(APP, address=0x18000)
+    assert segment.value.detail == "Segment 0 load address 0x3c000020, doesn't match data 0x00018020"
+    with pytest.raises(image.ImageSegmentError) as count:
+        image.parse(APP[:1] + b"\x11" + APP[2:], address=0x10000)
+    assert count.value.detail == "image at 0x10000 segment count 17 exceeds max 16"
+
+
+def test_descriptors_are_read_from_damaged_and_cut_images() -> None:
+    cut = b"\x00" + flipped(APP, 0x500)[1:0x600]
+    described = image.read_app_descriptor(cut)
+    assert described == image.parse(APP).app
+    assert image.read_app_descriptor(APP[:0x11F]) is None
+    assert image.read_app_descriptor(image.build_bootloader()) is None
+    assert image.read_bootloader_descriptor(image.build_bootloader()) == image.BootloaderDescriptor(1, "v5.3.1", "")
+    assert image.read_bootloader_descriptor(APP) is None
+
+
 def test_the_rom_checks_no_hash() -> None:
     damaged = with_checksum_repaired(flipped(APP, 0x400))
     assert image.parse(damaged, verify_hash=False).entry == image.parse(APP).entry
@@ -119,6 +153,14 @@ def test_any_bytes_are_an_image_or_an_image_error(data: bytes) -> None:
             image.host_elf(image.parse(candidate))
         except image.ImageError:
             continue
+
+
+@given(st.integers(0, len(APP) - 33), st.binary(min_size=1, max_size=40))
+def test_any_damage_is_examined(offset: int, noise: bytes) -> None:
+    damaged = APP[:offset] + noise + APP[offset + len(noise) :]
+    found = image.examine(damaged[: len(APP)], revision=4, partition_bytes=len(APP))
+    assert found.errors or damaged == APP or offset <= 23 < offset + len(noise)
+    assert image.host_elf(found) in (None, ELF)
 
 
 @given(st.integers(0, len(APP) - 33), st.integers(1, 255))

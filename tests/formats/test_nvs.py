@@ -78,7 +78,7 @@ def test_format_version_1_blob(tmp_path: Path) -> None:
     }
 
 
-def test_an_erased_entry_is_gone(partition: bytes) -> None:
+def test_an_erased_string_is_gone(partition: bytes) -> None:
     page = bytearray(partition)
     page[32] &= 0b11110011  # entry 1 of page 0, the identity, from written to erased
     assert ("coaps", "identity") not in nvs.read_nvs(bytes(page))
@@ -126,3 +126,57 @@ def test_any_bytes_after_a_good_header_are_survived(data: bytes, state: int) -> 
     header = bytes(4) + b"\xfe" + b"\xff" * 19
     page = state.to_bytes(4, "little") + header + nvs._crc32(header).to_bytes(4, "little") + data
     nvs.read_nvs(page.ljust(4096, b"\xff"))
+
+
+KEYS = st.text("abcdefghij_", min_size=1, max_size=15)
+# The generator takes strings up to 3968 bytes with their NUL; a blob is cut into chunks where it does not fit a page.
+STRINGS = st.text("ab ü€", max_size=20) | st.integers(0, 3967).map(lambda size: "s" * size)
+BLOBS = st.binary(max_size=40) | st.integers(0, 9000).map(lambda size: bytes(n * 7 % 256 for n in range(size)))
+
+
+def integers(bits: int) -> st.SearchStrategy[tuple[str, object]]:
+    unsigned = st.tuples(st.just(f"u{bits}"), st.integers(0, 2**bits - 1))
+    return unsigned | st.tuples(st.just(f"i{bits}"), st.integers(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1))
+
+
+VALUES = st.one_of(
+    integers(8),
+    integers(16),
+    integers(32),
+    integers(64),
+    st.tuples(st.just("str"), STRINGS),
+    st.tuples(st.just("blob"), BLOBS),
+)
+CONTENTS = st.dictionaries(st.tuples(KEYS, KEYS), VALUES, max_size=12)
+PAGES = 40
+
+
+def written(contents: dict[tuple[str, str], tuple[str, object]]) -> bytes:
+    """Let Espressif's generator write the values."""
+    partition = io.BytesIO()
+    with nvs_partition_gen.nvs_open(partition, PAGES * 4096, version=nvs_partition_gen.Page.VERSION2) as opened:
+        for (namespace, key), (kind, value) in contents.items():
+            nvs_partition_gen.write_entry(opened, namespace, "namespace", "", "")
+            index = opened.get_namespace_idx()
+            encoding = {"str": "string", "blob": "hex2bin"}.get(kind, kind)
+            opened.write_entry(key, value.hex() if isinstance(value, bytes) else value, encoding, index)
+    return partition.getvalue()
+
+
+@given(CONTENTS)
+def test_whatever_the_generator_writes_is_read_back(contents) -> None:
+    found = nvs.examine_nvs(written(contents))
+    assert {key: (value.type, value.value) for key, value in found.values.items()} == contents
+    assert [page.unreadable for page in found.pages] == [0] * len(found.pages)
+
+
+@given(st.dictionaries(KEYS, st.integers(0, 2**32 - 1), min_size=1, max_size=300), st.data())
+def test_an_erased_entry_is_gone_and_the_others_stay(numbers: dict[str, int], data: st.DataObject) -> None:
+    """The library erases an entry by clearing its two bits in the page's bitmap."""
+    contents = {("app", key): ("u32", value) for key, value in numbers.items()}
+    partition = bytearray(written(contents))
+    position = data.draw(st.integers(0, len(numbers) - 1))
+    page, index = divmod(position + 1, nvs.ENTRIES_PER_PAGE)  # the namespace has the first entry
+    partition[page * nvs.PAGE_BYTES + 32 + index // 4] &= ~(0b11 << index % 4 * 2)
+    gone = list(contents)[position]
+    assert nvs.read_nvs(bytes(partition)).keys() == contents.keys() - {gone}
