@@ -39,6 +39,12 @@ def build_parser() -> argparse.ArgumentParser:
     fuses.add_argument("--board", metavar="NAME", help="one board of the bench file (default: all with a port)")
     _add_json(fuses)
 
+    flash = commands.add_parser("flash", help="flash and provision the boards of a bench; only what differs is written")
+    flash.add_argument("--bench", type=Path, default=Path("bench.yaml"), metavar="FILE")
+    flash.add_argument("--board", metavar="NAME", help="one board of the bench file (default: all that have firmware)")
+    flash.add_argument("--mode", choices=("auto", "always"), default="auto", help="always: write all (default: auto)")
+    _add_json(flash)
+
     bench = commands.add_parser("bench", help="print a bench file as it was understood")
     bench.add_argument("file", type=Path, nargs="?", default=Path("bench.yaml"))
     _add_json(bench)
@@ -114,6 +120,10 @@ def _dispatch(options: argparse.Namespace) -> int:
             from rig.cli.fuses import show_fuses
 
             return show_fuses(options.bench, options.board, options.port, as_json=options.json)
+        case "flash":
+            from rig.cli.flashing import flash_bench
+
+            return flash_bench(options.bench, options.board, options.mode, as_json=options.json)
         case "bench":
             return commands.show_bench(options.file, as_json=options.json)
         case "image":

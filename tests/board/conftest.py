@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import struct
 import subprocess
 import sys
 from contextlib import ExitStack, contextmanager
@@ -36,6 +37,27 @@ class VirtualBoard:
 
     def open(self, log_path, **options):
         return Board("dut", self.url, self.mac, log_path, **options)
+
+    def bench_file(self, images):
+        """Write a bench file with this board and the credentials of the fixture ``provisioning``."""
+        path = self.flash_path.with_name("bench.yaml")
+        path.write_text(
+            f"boards:\n  - name: light1\n    mac: {self.mac}\n    port: {self.url}\n"
+            f"    firmware: {images.source.parent}\n    identity: {PROVISIONING.identity}\n    psk: {{file: psk}}\n"
+            f"    wifi: {{ssid: {PROVISIONING.wifi_ssid}, passphrase: {{file: passphrase}}}}\n"
+        )
+        path.with_name("psk").write_text(PROVISIONING.psk.hex())
+        path.with_name("passphrase").write_text(PROVISIONING.wifi_passphrase)
+        return path
+
+    def wear(self):
+        """Return how often each sector has been erased, in the order of their offsets."""
+        return [count for (count,) in struct.iter_unpack("<I", Path(f"{self.flash_path}.wear").read_bytes())]
+
+    def erased_sectors(self, since=None):
+        """Return the flash offsets of the sectors erased since the board began, or since an earlier ``wear()``."""
+        before = since or [0] * len(self.wear())
+        return [number * 0x1000 for number, count in enumerate(self.wear()) if count > before[number]]
 
     @property
     def power(self):

@@ -26,17 +26,20 @@ from rig.board import (
 from rig.clock import now_s
 from rig.errors import BenchError, ConfigError
 from rig.formats.flasher_args import read_image_set
-from rig.formats.image import build_bootloader
 
 
 def actions(report):
     return {part.name: part.action for part in report.parts}
 
 
+def written(report):
+    return {part.name: part.written_bytes for part in report.parts if part.written_bytes}
+
+
 def with_app(images, directory, change):
     """Return a copy of the image set whose application went through *change*."""
-    shutil.copytree(images.directory, directory)
-    path = directory / images.app.path.relative_to(images.directory)
+    shutil.copytree(images.source.parent, directory)
+    path = directory / images.app.path.relative_to(images.source.parent)
     path.write_bytes(change(path.read_bytes()))
     return read_image_set(directory)
 
@@ -70,17 +73,19 @@ def test_a_blank_board_is_flashed_boots_and_is_then_left_alone(virtual_board, im
         assert held[file.offset : file.offset + len(data)] == data
     nvs = next(part for part in first.parts if part.name == "creds")
     assert held[nvs.offset : nvs.offset + nvs.size] == nvs_image(provisioning, nvs.size)
+    for part in [*first.parts, *second.parts]:
+        assert part.verified_md5 == hashlib.md5(held[part.offset : part.offset + part.size]).hexdigest()
 
 
-def test_only_what_differs_is_written(virtual_board, images, provisioning, tmp_path):
-    other = dataclasses.replace(provisioning, identity="board-2")
+def test_a_key_changed_writes_the_credentials_alone(virtual_board, images, provisioning, tmp_path):
+    other = dataclasses.replace(provisioning, psk=bytes(range(17, 33)))
     with virtual_board.open(tmp_path / "console.log") as board:
         board.flash(images, provisioning)
         changed = board.flash(images, other)
         everything = board.flash(images, other, mode="always")
         board.wait_network()
-    assert [name for name, action in actions(changed).items() if action == "written"] == ["creds"]
-    assert set(actions(everything).values()) == {"written"}
+    assert written(changed) == {"creds": 0x1000}
+    assert written(everything) == {part.name: part.size for part in everything.parts}
 
 
 def test_never_touches_neither_flash_nor_port(virtual_board, images, provisioning, tmp_path):
@@ -108,29 +113,46 @@ def test_the_wrong_board_is_refused_with_nothing_written(virtual_board, images, 
     assert hashlib.sha256(virtual_board.flash_path.read_bytes()).digest() == before
 
 
-def test_a_flipped_byte_in_the_application_is_the_device_s_fault(virtual_board, images, provisioning, tmp_path):
+def test_a_damaged_image_is_refused_before_the_port_is_touched(virtual_board, images, provisioning, tmp_path):
     damaged = with_app(images, tmp_path / "damaged", lambda data: flip(data, 0x2000))
     with virtual_board.open(tmp_path / "console.log") as board:
-        board.flash(damaged, provisioning)
+        with pytest.raises(ConfigError, match=r"coaps_server\.bin: .*checksum"):
+            board.flash(damaged, provisioning)
+        assert board.console.lines == []
+
+
+def test_damage_in_flash_is_told_by_the_device_and_mended_in_its_sector(
+    virtual_boards, firmware_content, images, provisioning, tmp_path
+):
+    virtual = virtual_boards("dut", flip(firmware_content, images.app.offset + 0x2000))
+    with virtual.open(tmp_path / "console.log") as board:
+        board.hard_reset()
         with pytest.raises(BootFailure, match=r"esp_image: Checksum failed\. Calculated 0x[0-9a-f]+ read 0x"):
             board.wait_network()
-        board.flash(images, provisioning)
+        report = board.flash(images, provisioning)
         board.wait_network()
+    assert written(report) == {"app": 0x1000}
+    assert virtual.erased_sectors() == [images.app.offset + 0x2000]
 
 
 def test_an_image_that_a_virtual_board_cannot_run_is_the_bench_s_fault(virtual_board, images, provisioning, tmp_path):
-    riscv = with_app(images, tmp_path / "riscv", lambda _: build_bootloader())
+    def without_host_program(data):
+        """Misspell the mark of the host program by letters of the same sum, and make the SHA-256 of the image anew."""
+        body = data[:-32].replace(b"HOST-ELF", b"TSOH-ELF")
+        return body + hashlib.sha256(body).digest()
+
+    riscv = with_app(images, tmp_path / "riscv", without_host_program)
     with virtual_board.open(tmp_path / "console.log") as board:
-        report = board.flash(riscv, provisioning)
-        assert report.app == AppInfo("", "", "", "")
+        board.flash(riscv, provisioning)
         with pytest.raises(BenchError, match="RISC-V"):
             board.wait_network()
 
 
-def test_a_part_beyond_the_chip_s_flash_is_refused(virtual_board, images):
+def test_a_part_beyond_the_chip_s_flash_is_refused_with_nothing_written(virtual_board, images):
     beyond = ImagePart("storage", 4 << 20, b"data")
-    with SerialPort(virtual_board.url) as port, pytest.raises(BenchError, match=r"storage at 0x400000.*will not fit"):
+    with SerialPort(virtual_board.url) as port, pytest.raises(ConfigError, match=r"storage at 0x400000.*do not fit"):
         flash(port, images, mac=virtual_board.mac, extra=[beyond], mode="always")
+    assert virtual_board.erased_sectors() == []
 
 
 def test_parts_that_overlap_are_refused(virtual_board, images):
