@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from rig.errors import BenchError
 from rig.formats import image, partitions
@@ -214,3 +215,11 @@ def test_dtls_on_the_chip_is_one_cipher_suite() -> None:
     project = (FIRMWARE / "CMakeLists.txt").read_text()
     assert '"MBEDTLS_SSL_CIPHERSUITES=MBEDTLS_TLS_PSK_WITH_AES_128_CCM_8" APPEND' in project
     assert project.index("project.cmake") < project.index("MBEDTLS_SSL_CIPHERSUITES=") < project.index("project(coaps")
+
+
+def test_ci_builds_with_files_that_exist() -> None:
+    workflow = yaml.safe_load((FIRMWARE.parent / ".github" / "workflows" / "firmware.yml").read_text())
+    matrix = workflow["jobs"]["build"]["strategy"]["matrix"]
+    assert [version.rsplit(".", 1)[0] for version in matrix["idf"]] == ["v5.3", "v5.5"]
+    names = {name for variant in matrix["variant"] for name in variant["defaults"].split(";")}
+    assert names == {path.name for path in FIRMWARE.glob("sdkconfig.*")}
