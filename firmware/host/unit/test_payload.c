@@ -3,6 +3,8 @@
 #include "payload.h"
 #include "unit.h"
 
+#ifdef CONFIG_PAYLOAD_ENCRYPTION
+
 #define LENGTH 37
 
 static uint8_t sealed[LENGTH + PAYLOAD_OVERHEAD];
@@ -80,3 +82,5 @@ void test_payload(void)
     equal_texts_look_different();
     another_key_opens_nothing();
 }
+
+#endif
