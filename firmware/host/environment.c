@@ -34,5 +34,6 @@ void environment_read(void)
     environment.nvs_fd = number_of("RIG_NVS_FD");
     environment.rtc_fd = number_of("RIG_RTC_FD");
     environment.reset_reason = number_of("RIG_RESET_REASON");
+    environment.wake_cause = getenv("RIG_WAKE_CAUSE") != NULL ? number_of("RIG_WAKE_CAUSE") : 0;
     environment.address = text_of("RIG_ADDRESS");
 }

@@ -17,6 +17,7 @@
 #include "environment.h"
 #include "nvs.h"
 #include "platform.h"
+#include "radio.h"
 #include "sdkconfig.h"
 
 #define RTC_MEMORY_SIZE 8192u
@@ -27,6 +28,8 @@
 #define WIFI_CONNECT_MS 300
 
 static uint64_t start_ns;
+static int wake_cause;
+static uint32_t watchdog_ms;
 
 uint64_t platform_time_us(void)
 {
@@ -61,7 +64,7 @@ int platform_reset_reason(void)
 
 int platform_wake_cause(void)
 {
-    return PLATFORM_WAKE_NONE;
+    return wake_cause;
 }
 
 void platform_random(void *buffer, size_t size)
@@ -115,14 +118,20 @@ bool platform_nvs_blob(const char *name_space, const char *key, uint8_t *value, 
     return nvs_get(name_space, key, "blob", value, size, length);
 }
 
+static void pass_time(uint32_t duration_ms)
+{
+    const struct timespec duration = {.tv_sec = duration_ms / 1000, .tv_nsec = duration_ms % 1000 * 1000000L};
+
+    nanosleep(&duration, NULL);
+}
+
 void platform_network_start(const char *ssid, const char *passphrase, platform_network_t *network)
 {
-    const struct timespec joining = {.tv_nsec = WIFI_CONNECT_MS * 1000000L};
-
     (void)ssid;
     (void)passphrase;
     chip_report(chip_now_ns(), "state wifi_connect");
-    nanosleep(&joining, NULL);
+    pass_time(WIFI_CONNECT_MS);
+    radio_lose_received();
     chip_report(chip_now_ns(), "state wifi_idle");
     snprintf(network->address, sizeof(network->address), "%s", environment.address);
     snprintf(network->listen_address, sizeof(network->listen_address), "%s", environment.address);
@@ -131,6 +140,36 @@ void platform_network_start(const char *ssid, const char *passphrase, platform_n
 void platform_network_stop(void)
 {
     chip_report(chip_now_ns(), "state cpu");
+}
+
+void platform_watchdog_start(uint32_t timeout_ms)
+{
+    watchdog_ms = timeout_ms;
+    platform_watchdog_feed();
+}
+
+void platform_watchdog_feed(void)
+{
+    chip_report(chip_now_ns(), "wdt %lu", (unsigned long)watchdog_ms);
+}
+
+void platform_watchdog_stop(void)
+{
+    chip_report(chip_now_ns(), "wdt 0");
+}
+
+void platform_wait(uint32_t duration_ms)
+{
+    pass_time(duration_ms);
+}
+
+void platform_light_sleep(uint32_t duration_ms)
+{
+    fflush(stdout);
+    chip_report(chip_now_ns(), "state light_sleep");
+    pass_time(duration_ms);
+    chip_report(chip_now_ns(), "state cpu");
+    wake_cause = PLATFORM_WAKE_TIMER;
 }
 
 void platform_deep_sleep(uint32_t duration_ms)
@@ -174,6 +213,7 @@ int main(void)
     start_ns = chip_now_ns();
     setvbuf(stdout, NULL, _IOLBF, 0);
     environment_read();
+    wake_cause = environment.wake_cause;
     live_with_board();
     nvs_read(environment.nvs_fd);
     chip_report(start_ns, "state cpu");

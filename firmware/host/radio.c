@@ -1,12 +1,17 @@
 /* The Wi-Fi driver of the virtual bench: libc's socket calls, each datagram reported to the board.
  *
  * The executable exports these names, so that libcoap's calls resolve here and not in libc. */
+#include "radio.h"
+
 #include <dlfcn.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 
 #include "chip.h"
+
+/* The process has few: the console, the board's, and libcoap's. */
+#define DESCRIPTORS_MAX 64
 
 static bool is_network(int fd)
 {
@@ -85,4 +90,15 @@ ssize_t recvmsg(int fd, struct msghdr *message, int flags)
     ssize_t (*next)(int, struct msghdr *, int) = libc_function("recvmsg");
 
     return received(fd, flags, next(fd, message, flags));
+}
+
+void radio_lose_received(void)
+{
+    ssize_t (*next)(int, void *, size_t, int) = libc_function("recv");
+    char byte;
+
+    for (int fd = 0; fd < DESCRIPTORS_MAX; fd++) {
+        while (is_network(fd) && next(fd, &byte, sizeof(byte), MSG_DONTWAIT) >= 0) {
+        }
+    }
 }

@@ -21,7 +21,7 @@ FAULTS: tuple[str, ...] = ("any-psk-identity", "plain-coap-open")
 """Devices that are wrong on purpose: names of ``firmware/host/faults/*.c``."""
 
 PROJECT = "coaps_server"
-DEBIAN_PACKAGES = "cmake make gcc libc6-dev pkgconf libcoap3-dev"
+DEBIAN_PACKAGES = "cmake make gcc libc6-dev pkgconf libcoap3-dev libssl-dev"
 
 _SOURCES = Path(__file__).parents[1] / "firmware"
 _STAMP = ".rig-firmware"
@@ -33,24 +33,38 @@ _LIGHT_VALUES = ("off", "on")
 class _Variant:
     fault: str | None
     light_initial: str
+    payload_encryption: bool
 
     @property
     def name(self) -> str:
-        return f"{self.fault or 'good'}-light-{self.light_initial}"
+        return f"{self.fault or 'good'}-light-{self.light_initial}{'-payload' if self.payload_encryption else ''}"
 
     @property
     def cmake_options(self) -> list[str]:
-        return [f"-DFAULT={self.fault or ''}", f"-DLIGHT_INITIAL_ON={'ON' if self.light_initial == 'on' else 'OFF'}"]
+        return [
+            f"-DFAULT={self.fault or ''}",
+            f"-DLIGHT_INITIAL_ON={'ON' if self.light_initial == 'on' else 'OFF'}",
+            f"-DPAYLOAD_ENCRYPTION={'ON' if self.payload_encryption else 'OFF'}",
+        ]
+
+    @property
+    def libraries(self) -> dict[str, str]:
+        """Return the pkg-config names of what is linked, each with its plain name."""
+        libcoap = {"libcoap-3-openssl": "libcoap"}
+        return libcoap | {"libcrypto": "libcrypto"} if self.payload_encryption else libcoap
 
 
-def build_image_set(out: Path, *, fault: str | None = None, light_initial: str = "off") -> Path:
+def build_image_set(
+    out: Path, *, fault: str | None = None, light_initial: str = "off", payload_encryption: bool = False
+) -> Path:
     """Build the firmware into the directory *out*, laid out as ESP-IDF's build directory, and return *out*.
 
-    *fault* is None or one of FAULTS; *light_initial* is the first value of ``/light``, "on" or "off". CMake's own trees
-    go beside *out*. When nothing has changed since the last call, nothing runs. Processes that build at once take
-    turns. Raises BenchError when a tool or a header is missing or the build fails.
+    *fault* is None or one of FAULTS; *light_initial* is the first value of ``/light``, "on" or "off";
+    *payload_encryption* chooses the profile that has plain CoAP with encrypted payloads instead of coaps. CMake's own
+    trees go beside *out*. When nothing has changed since the last call, nothing runs. Processes that build at once
+    take turns. Raises BenchError when a tool or a header is missing or the build fails.
     """
-    variant = _variant(fault, light_initial)
+    variant = _variant(fault, light_initial, payload_encryption)
     out = out.absolute()
     fingerprint = _fingerprint(variant)
     with _turn(out.parent):
@@ -61,12 +75,12 @@ def build_image_set(out: Path, *, fault: str | None = None, light_initial: str =
     return out
 
 
-def _variant(fault: str | None, light_initial: str) -> _Variant:
+def _variant(fault: str | None, light_initial: str, payload_encryption: bool) -> _Variant:
     if fault is not None and fault not in FAULTS:
         raise BenchError(f"firmware: no fault is named {fault!r}; there are {', '.join(FAULTS)}")
     if light_initial not in _LIGHT_VALUES:
         raise BenchError(f"firmware: light_initial is {light_initial!r}; it must be 'on' or 'off'")
-    return _Variant(fault, light_initial)
+    return _Variant(fault, light_initial, payload_encryption)
 
 
 @contextlib.contextmanager
@@ -104,7 +118,7 @@ def _is_current(out: Path, fingerprint: str) -> bool:
 
 
 def _build_elf(tree: Path, variant: _Variant) -> bytes:
-    _require_tools()
+    _require_tools(variant)
     if tree.exists():
         shutil.rmtree(tree)
     _run(["cmake", "-S", str(_SOURCES / "host"), "-B", str(tree), *variant.cmake_options])
@@ -112,12 +126,13 @@ def _build_elf(tree: Path, variant: _Variant) -> bytes:
     return (tree / PROJECT).read_bytes()
 
 
-def _require_tools() -> None:
+def _require_tools(variant: _Variant) -> None:
     missing = [name for name in ("cmake", "make", "cc", "pkg-config") if shutil.which(name) is None]
     if missing:
         raise BenchError(f"firmware: {', '.join(missing)} not found; {_install_hint()}")
-    if subprocess.run(["pkg-config", "--exists", "libcoap-3-openssl"], check=False).returncode != 0:
-        raise BenchError(f"firmware: libcoap's headers (libcoap-3-openssl) not found; {_install_hint()}")
+    for name, plain_name in variant.libraries.items():
+        if subprocess.run(["pkg-config", "--exists", name], check=False).returncode != 0:
+            raise BenchError(f"firmware: {plain_name}'s headers ({name}) not found; {_install_hint()}")
 
 
 def _install_hint() -> str:

@@ -60,7 +60,15 @@ class Lines:
 class Chip:
     """One run of the firmware: console, chip messages, retained memory."""
 
-    def __init__(self, elf: Path, *, nvs: dict[tuple[str, str, str], bytes], reset_reason: int, rtc: bytes) -> None:
+    def __init__(
+        self,
+        elf: Path,
+        *,
+        nvs: dict[tuple[str, str, str], bytes],
+        reset_reason: int,
+        wake_cause: int | None,
+        rtc: bytes,
+    ) -> None:
         self.address = f"127.{random.randint(64, 250)}.{random.randint(0, 250)}.{random.randint(1, 250)}"
         self.console = Lines()
         self.messages = Lines()
@@ -70,6 +78,8 @@ class Chip:
         fds = {"RIG_CHIP_FD": firmware_end.fileno(), "RIG_NVS_FD": nvs_fd, "RIG_RTC_FD": self._rtc_fd}
         environment = {name: str(fd) for name, fd in fds.items()}
         environment |= {"RIG_RESET_REASON": str(reset_reason), "RIG_ADDRESS": self.address}
+        if wake_cause is not None:
+            environment["RIG_WAKE_CAUSE"] = str(wake_cause)
         self.process = subprocess.Popen(
             [elf],
             stdin=subprocess.PIPE,
@@ -112,6 +122,10 @@ class Chip:
     def events(self) -> list[str]:
         """Return the chip messages without their stamps."""
         return [message.split(" ", 1)[1] for message in self.messages.all]
+
+    def transitions(self) -> list[str]:
+        """Return the chip messages that tell of pins, radio and sleep: neither datagrams nor the watchdog's food."""
+        return [event for event in self.events() if not event.startswith(("tx", "rx", "wdt"))]
 
     def marks(self) -> list[str]:
         """Return the marks' names and values, without their times."""
@@ -173,9 +187,11 @@ def power_up(elf: Callable[[str | None], Path]) -> Iterator[Callable[..., Chip]]
         elf_path: Path | None = None,
         nvs: dict[tuple[str, str, str], bytes] = PROVISIONED,
         reset_reason: int = 1,
+        wake_cause: int | None = None,
         rtc: bytes = bytes(8192),
     ) -> Chip:
-        chips.append(Chip(elf_path or elf(fault), nvs=nvs, reset_reason=reset_reason, rtc=rtc))
+        program = elf_path or elf(fault)
+        chips.append(Chip(program, nvs=nvs, reset_reason=reset_reason, wake_cause=wake_cause, rtc=rtc))
         return chips[-1]
 
     yield start

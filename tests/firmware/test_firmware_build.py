@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from rig.errors import BenchError
 from rig.formats import image, partitions
@@ -22,6 +23,11 @@ APP_SOURCES = sorted((FIRMWARE / "main" / "app").glob("*.c"))
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_image_set(tmp_path_factory.mktemp("build") / "good")
+
+
+@pytest.fixture(scope="module")
+def payload_built(built: Path) -> Path:
+    return build_image_set(built.parent / "payload", payload_encryption=True)
 
 
 def test_image_set_reads_as_one_of_esp_idf(built: Path) -> None:
@@ -87,6 +93,10 @@ def test_first_value_of_light_is_a_build_option(tmp_path: Path, power_up: Callab
     assert ":: 'on'" in chip.coap("get", "/light")
 
 
+def test_payload_encryption_is_a_build_of_its_own(built: Path, payload_built: Path) -> None:
+    assert (payload_built / "coaps_server.bin").read_bytes() != (built / "coaps_server.bin").read_bytes()
+
+
 def test_processes_that_build_at_once_take_turns(tmp_path: Path) -> None:
     program = "import sys, pathlib; from rig.virtual.firmware import build_image_set as b; b(pathlib.Path(sys.argv[1]))"
     command = [sys.executable, "-c", program, str(tmp_path / "out")]
@@ -108,6 +118,16 @@ def test_missing_libcoap_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         build_image_set(tmp_path / "out")
 
 
+def test_missing_libcrypto_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    libcoap = subprocess.run(
+        ["pkg-config", "--variable=pcfiledir", "libcoap-3-openssl"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    (tmp_path / "libcoap-3-openssl.pc").write_bytes((Path(libcoap) / "libcoap-3-openssl.pc").read_bytes())
+    monkeypatch.setenv("PKG_CONFIG_LIBDIR", str(tmp_path))
+    with pytest.raises(BenchError, match=r"libcrypto's headers .* not found.*libssl-dev"):
+        build_image_set(tmp_path / "out", payload_encryption=True)
+
+
 def test_unknown_variants_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match=r"no fault is named 'plain'; there are any-psk-identity, plain-coap-open"):
         build_image_set(tmp_path / "out", fault="plain")
@@ -123,12 +143,14 @@ def test_faults_are_the_files() -> None:
     assert sorted(path.stem for path in (FIRMWARE / "host" / "faults").glob("*.c")) == sorted(FAULTS)
 
 
-@pytest.mark.parametrize("warnings", [["-Wall", "-Wextra", "-Wshadow", "-Wstrict-prototypes", "-Wformat=2"]])
-def test_no_compiler_warning(built: Path, warnings: list[str]) -> None:
+@pytest.mark.parametrize("profile", ["", "-payload"])
+def test_no_compiler_warning(built: Path, payload_built: Path, profile: str) -> None:
+    assert payload_built.parent == built.parent
+    tree = next(built.parent.glob(f"cmake-good-light-off{profile}"))
     flags = subprocess.run(
-        ["pkg-config", "--cflags", "libcoap-3-openssl"], capture_output=True, text=True, check=True
+        ["pkg-config", "--cflags", "libcoap-3-openssl", "libcrypto"], capture_output=True, text=True, check=True
     ).stdout.split()
-    tree = next(built.parent.glob("cmake-good-light-off"))
+    warnings = ["-Wall", "-Wextra", "-Wshadow", "-Wstrict-prototypes", "-Wformat=2"]
     includes = [f"-I{FIRMWARE / 'main' / 'app'}", f"-I{FIRMWARE / 'host'}", f"-I{tree}"]
     sources = [*APP_SOURCES, *(FIRMWARE / "host").rglob("*.c")]
     command = ["cc", "-std=gnu11", "-O2", "-fsyntax-only", "-D_GNU_SOURCE", "-Werror", *warnings, *includes, *flags]
@@ -148,3 +170,56 @@ def test_both_builds_list_the_same_application_sources() -> None:
     names = {path.name for path in APP_SOURCES}
     for listing in (FIRMWARE / "main" / "CMakeLists.txt", FIRMWARE / "host" / "CMakeLists.txt"):
         assert set(re.findall(r"app/(\w+\.c)", listing.read_text())) == names
+
+
+def test_chip_build_has_the_same_platform_for_either_network() -> None:
+    listed = re.findall(r"platform_esp32c3/(\w+\.c)", (FIRMWARE / "main" / "CMakeLists.txt").read_text())
+    assert sorted(listed) == sorted(path.name for path in (FIRMWARE / "main" / "platform_esp32c3").glob("*.c"))
+
+
+# --- the configuration -----------------------------------------------------------------------------------------------
+
+
+def kconfig_defaults() -> dict[str, str]:
+    """Return the application's own symbols, each with its default: a number, or y or n."""
+    text = (FIRMWARE / "main" / "Kconfig.projbuild").read_text()
+    chosen = set(re.findall(r"default (NETWORK_\w+)", text))
+    entries = re.findall(r"^\s*config (\w+)\n((?:(?!^\s*(?:config|endchoice|endmenu)).*\n)*)", text, re.M)
+    values = {name: re.search(r"default (\w+)", body) for name, body in entries}
+    return {name: found[1] if found else "y" if name in chosen else "n" for name, found in values.items()}
+
+
+def test_host_configuration_is_kconfigs_default(built: Path) -> None:
+    header = next(built.parent.glob("cmake-good-light-off")) / "sdkconfig.h"
+    host = dict(re.findall(r"#define CONFIG_(\w+) (\w+)", header.read_text()))
+    on = {name: {"y": "1"}.get(value, value) for name, value in kconfig_defaults().items() if value != "n"}
+    assert host == on
+
+
+def test_application_asks_only_for_symbols_of_its_own() -> None:
+    asked = {
+        name for path in (FIRMWARE / "main" / "app").iterdir() for name in re.findall(r"CONFIG_(\w+)", path.read_text())
+    }
+    offered = set(re.findall(r"CONFIG_(\w+)", (FIRMWARE / "host" / "sdkconfig.h.in").read_text()))
+    assert asked <= offered <= set(kconfig_defaults())
+
+
+def test_additions_to_the_defaults_name_symbols_of_the_application() -> None:
+    for name in ("sdkconfig.emulator", "sdkconfig.payload"):
+        set_here = re.findall(r"^CONFIG_(\w+)=y$", (FIRMWARE / name).read_text(), re.M)
+        assert set_here
+        assert set(set_here) <= set(kconfig_defaults())
+
+
+def test_dtls_on_the_chip_is_one_cipher_suite() -> None:
+    project = (FIRMWARE / "CMakeLists.txt").read_text()
+    assert '"MBEDTLS_SSL_CIPHERSUITES=MBEDTLS_TLS_PSK_WITH_AES_128_CCM_8" APPEND' in project
+    assert project.index("project.cmake") < project.index("MBEDTLS_SSL_CIPHERSUITES=") < project.index("project(coaps")
+
+
+def test_ci_builds_with_files_that_exist() -> None:
+    workflow = yaml.safe_load((FIRMWARE.parent / ".github" / "workflows" / "firmware.yml").read_text())
+    matrix = workflow["jobs"]["build"]["strategy"]["matrix"]
+    assert [version.rsplit(".", 1)[0] for version in matrix["idf"]] == ["v5.3", "v5.5"]
+    names = {name for variant in matrix["variant"] for name in variant["defaults"].split(";")}
+    assert names == {path.name for path in FIRMWARE.glob("sdkconfig.*")}

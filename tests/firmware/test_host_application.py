@@ -157,66 +157,6 @@ def test_fault_any_psk_identity(power_up: PowerUp) -> None:
             client.recv(100)
 
 
-# --- what the chip tells ---------------------------------------------------------------------------------------------
-
-
-def test_boot_to_request_in_order(chip: Any) -> None:
-    chip.coap("get", "/light")
-    chip.console.wait_for("request_end")
-    assert chip.marks() == [
-        "boot reset_reason=1 boot_count=1",
-        f"network_up address={chip.address} port=5684",
-        "handshake_start",
-        "handshake_end ok=1",
-        "request_start method=GET path=/light",
-        "request_end code=2.05",
-    ]
-    chip.messages.wait_for("gpio 4 0", nth=3)
-    slow = [event for event in chip.events() if not event.startswith(("tx", "rx"))]
-    assert slow == [
-        *("state cpu", "gpio 4 1", "state wifi_connect", "state wifi_idle", "gpio 4 0"),
-        *("gpio 4 1", "gpio 4 0") * 2,
-    ]
-
-
-def test_marks_and_edges_are_the_same_instants(chip: Any) -> None:
-    chip.coap("get", "/light")
-    chip.console.wait_for("request_end")
-    chip.messages.wait_for("gpio 4 0", nth=3)
-    marks_us = [int(match[1]) for line in chip.console.all if (match := re.search(r"mark: .*t_us=(\d+)", line))]
-    edges_ns = [int(m.split()[0]) for m in chip.messages.all if " gpio " in m]
-    start_ns = int(chip.messages.all[0].split()[0])
-    assert marks_us == [(edge - start_ns) // 1000 for edge in edges_ns]
-    stamps = [int(message.split()[0]) for message in chip.messages.all]
-    assert stamps == sorted(stamps)
-
-
-def test_datagrams_are_counted(chip: Any) -> None:
-    hello = client_hello()
-    with udp_socket(chip, 5684) as client:
-        client.send(hello)
-        verify_request = client.recv(2000)
-    index = chip.messages.wait_for(f"tx {len(verify_request)}$")
-    radio = [event for event in chip.events()[: index + 1] if event.startswith(("tx", "rx"))]
-    assert verify_request[13] == 3
-    assert radio == [f"rx {len(hello)}", f"tx {len(verify_request)}"]
-
-
-def test_each_start_is_a_rising_edge(chip: Any) -> None:
-    """A handshake that its client has given up holds the line no longer than until the next stretch."""
-    with udp_socket(chip, 5684) as client:
-        client.send(client_hello())
-        client.recv(2000)
-    chip.coap("get", "/light")
-    chip.console.wait_for("request_end")
-    chip.messages.wait_for("gpio 4 0", nth=4)
-    levels = [event.split()[2] for event in chip.events() if event.startswith("gpio")]
-    assert levels == ["1", "0"] * (len(levels) // 2)
-    assert len(levels) == 2 * sum(
-        (" t_us" in line and "start" in line) or "mark: boot" in line for line in chip.console.all
-    )
-
-
 def test_handshakes_that_fail_end_and_the_next_one_works(chip: Any) -> None:
     command = ["openssl", "s_client", "-dtls1_2", "-connect", f"{chip.address}:5684", "-cipher", "ECDHE-RSA-AES128-SHA"]
     subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=GIVE_UP_S)
@@ -240,26 +180,7 @@ def test_many_half_open_handshakes_keep_nobody_out(chip: Any) -> None:
     assert marks.count("handshake_end ok=1") == 2
 
 
-# --- sleep, reset, end -----------------------------------------------------------------------------------------------
-
-
-def test_power_closes_sessions_and_sleeps(chip: Any) -> None:
-    assert code_of(chip.coap("put", "/power", "-e", "1500")) == "2.04"
-    assert chip.process.wait(GIVE_UP_S) == 0
-    chip.messages.wait_for("sleep")
-    assert chip.events()[-3:] == ["state cpu", "gpio 4 0", "sleep 1500"]
-    chip.console.wait_for("sleep_entry")
-    assert chip.marks()[-1] == "sleep_entry duration_ms=1500"
-
-
-def test_sleep_sends_close_notify_to_an_observer(chip: Any) -> None:
-    command = ["coap-client-openssl", "-v", "7", "-u", "board-under-test", "-k", "0123456789abcdef", "-s", "3"]
-    with subprocess.Popen([*command, f"coaps://{chip.address}/light"], stdout=subprocess.PIPE, text=True) as observer:
-        chip.console.wait_for("request_end")
-        chip.coap("put", "/power", "-e", "1000")
-        output = observer.communicate(timeout=GIVE_UP_S)[0]
-    assert "alert read:warning:close notify" in output
-    assert "4.04" not in output
+# --- limits, end ------------------------------------------------------------------------------------------------------
 
 
 def test_power_refuses_what_is_no_duration(chip: Any) -> None:
@@ -267,23 +188,6 @@ def test_power_refuses_what_is_no_duration(chip: Any) -> None:
         assert code_of(chip.coap("put", "/power", "-e", body)) == "4.00", body
     assert code_of(chip.coap("put", "/power")) == "4.00"
     assert payload_of(chip.coap("get", "/light")) == "off"
-
-
-def test_the_longest_sleep_is_a_day(chip: Any) -> None:
-    assert code_of(chip.coap("put", "/power", "-e", "86400000")) == "2.04"
-    chip.messages.wait_for("sleep 86400000$")
-
-
-def test_boot_count_survives_deep_sleep_only(power_up: PowerUp) -> None:
-    first = power_up(rtc=b"\xa5" * 8192)
-    first.wait_until_up()
-    woken = power_up(rtc=first.rtc_memory(), reset_reason=8)
-    woken.wait_until_up()
-    assert woken.marks()[0] == "boot reset_reason=8 boot_count=2"
-    assert '"reset_reason":"deep sleep"' in woken.coap("get", "/stats")
-    restarted = power_up(rtc=woken.rtc_memory(), reset_reason=9)
-    restarted.wait_until_up()
-    assert restarted.marks()[0] == "boot reset_reason=9 boot_count=1"
 
 
 def test_closed_console_ends_the_process(chip: Any) -> None:

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "app.h"
 #include "platform.h"
 #include "sessions.h"
 
@@ -48,4 +49,14 @@ void sessions_request(coap_session_t *session)
 sessions_counts_t sessions_counts(void)
 {
     return (sessions_counts_t){0};
+}
+
+void app_answered(void)
+{
+}
+
+const char *app_wake_cause_name(int cause)
+{
+    (void)cause;
+    return "none";
 }

@@ -1,4 +1,4 @@
-/* The application: one CoAP server over DTLS, the same code on the chip and on the virtual bench. */
+/* The application: one CoAP server, the same code on the chip and on the virtual bench. */
 #pragma once
 
 #include <stdbool.h>
@@ -11,13 +11,18 @@ typedef struct {
     uint32_t boot_count;
 } app_retained_t;
 
-typedef enum { POWER_AWAKE, POWER_DEEP_SLEEP, POWER_LIGHT_SLEEP, POWER_RADIO_OFF } power_mode_t;
+typedef enum {
+    POWER_AWAKE,
+    POWER_DEEP_SLEEP,
+    POWER_LIGHT_SLEEP,
+    POWER_RADIO_OFF,
+} power_mode_t;
 
-/* mode POWER_AWAKE: none. from_us: when the server may stop for it. */
+/* What /power asked for. POWER_AWAKE: nothing. */
 typedef struct {
     power_mode_t mode;
     uint32_t duration_ms;
-    uint64_t from_us;
+    uint64_t from_us; /* when the server may stop for it */
 } power_request_t;
 
 typedef struct {
@@ -30,3 +35,9 @@ typedef struct {
 } app_state_t;
 
 void app_run(void) __attribute__((noreturn));
+
+/* An answer has been handed to the network. The first one after a boot or a wake is told on the console. */
+void app_answered(void);
+
+/* The word for a PLATFORM_WAKE_* number. */
+const char *app_wake_cause_name(int cause);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "platform.h"
+#include "sdkconfig.h"
 
 static bool load_psk(credentials_t *credentials)
 {
@@ -24,6 +25,7 @@ static bool load_psk(credentials_t *credentials)
     return true;
 }
 
+#ifdef CONFIG_NETWORK_WIFI_STATION
 static bool load_network(credentials_t *credentials)
 {
     if (!platform_nvs_string("wifi", "ssid", credentials->ssid, sizeof(credentials->ssid)) ||
@@ -33,6 +35,13 @@ static bool load_network(credentials_t *credentials)
     }
     return true;
 }
+#else
+static bool load_network(credentials_t *credentials)
+{
+    (void)credentials;
+    return true;
+}
+#endif
 
 bool credentials_load(credentials_t *credentials)
 {

@@ -1,4 +1,5 @@
-/* The board's own secrets, provisioned in NVS: one PSK identity with its key, and the wireless network. */
+/* The board's own secrets, provisioned in NVS: one PSK identity with its key, and the wireless network, for which an
+ * Ethernet build does not look. */
 #pragma once
 
 #include <stdbool.h>

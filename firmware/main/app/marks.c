@@ -48,6 +48,16 @@ void mark(const char *name, const char *format, ...)
     va_end(values);
 }
 
+void mark_within(const char *name, const char *format, ...)
+{
+    uint64_t time_us = platform_time_us();
+    va_list values;
+
+    va_start(values, format);
+    print_mark(time_us, name, format, values);
+    va_end(values);
+}
+
 void mark_begin(const void *stretch, const char *name, const char *format, ...)
 {
     uint64_t time_us = raise_line(stretch);

@@ -116,6 +116,7 @@ void resources_request_sent(void)
     if (request_mark.open) {
         request_mark.open = false;
         mark_end(&request_mark, "request_end", "code=%u.%02u", request_mark.code >> 5, request_mark.code & 0x1f);
+        app_answered();
     }
 }
 

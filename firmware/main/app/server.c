@@ -163,7 +163,12 @@ void server_run(void)
         sessions_check(context);
         resources_request_sent();
         resources_tick();
+        platform_watchdog_feed();
     }
+}
+
+void server_stop(void)
+{
     resources_drop_observers();
     coap_free_context(context);
     coap_cleanup();

@@ -12,5 +12,8 @@
 /* Open the endpoint. Aborts, and so restarts the chip, if it cannot. */
 void server_start(const char *listen_address, const credentials_t *credentials, app_state_t *state);
 
-/* Serve until /power asks for sleep; then close every session with close_notify. */
+/* Serve until state->power is due; feeds the watchdog in each round. */
 void server_run(void);
+
+/* Close every session with close_notify and free everything. */
+void server_stop(void);

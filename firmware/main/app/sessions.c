@@ -3,7 +3,7 @@
 #include "marks.h"
 
 /* More at once and the oldest counts as given up. */
-#define OPEN_MAX 16
+#define HANDSHAKES_MAX 16
 
 typedef struct {
     const coap_session_t *session; /* NULL: free. Compared, and used only after libcoap has confirmed it. */
@@ -13,7 +13,7 @@ typedef struct {
     uint32_t order;
 } handshake_t;
 
-static handshake_t table[OPEN_MAX];
+static handshake_t table[HANDSHAKES_MAX];
 static uint32_t begun;
 static uint32_t completed;
 
@@ -26,7 +26,7 @@ static void end(handshake_t *handshake, bool ok)
 
 static handshake_t *find(const coap_session_t *session)
 {
-    for (size_t i = 0; i < OPEN_MAX; i++) {
+    for (size_t i = 0; i < HANDSHAKES_MAX; i++) {
         if (table[i].session == session) {
             return &table[i];
         }
@@ -38,7 +38,7 @@ static handshake_t *oldest(void)
 {
     handshake_t *found = &table[0];
 
-    for (size_t i = 1; i < OPEN_MAX; i++) {
+    for (size_t i = 1; i < HANDSHAKES_MAX; i++) {
         if (begun - table[i].order > begun - found->order) {
             found = &table[i];
         }
@@ -101,7 +101,7 @@ static void check(const coap_context_t *context, handshake_t *handshake)
 
 void sessions_check(const coap_context_t *context)
 {
-    for (size_t i = 0; i < OPEN_MAX; i++) {
+    for (size_t i = 0; i < HANDSHAKES_MAX; i++) {
         if (table[i].session != NULL) {
             check(context, &table[i]);
         }

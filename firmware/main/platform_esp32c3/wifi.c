@@ -1,6 +1,4 @@
 /* Wi-Fi station. Lost connections come back by themselves, with a growing pause between attempts. */
-#include "wifi.h"
-
 #include <stdio.h>
 #include <string.h>
 
@@ -12,10 +10,14 @@
 #include "esp_wifi.h"
 #include "freertos/FreeRTOS.h"
 #include "freertos/event_groups.h"
+#include "freertos/task.h"
+#include "platform.h"
 
 #define CONNECTED_BIT BIT0
 #define RETRY_FIRST_US 500000u
 #define RETRY_LAST_US 32000000u
+/* The last datagrams, close_notify alerts among them, are in the driver's queue when the application stops. */
+#define RADIO_DRAIN_MS 20
 
 static const char *const TAG = "wifi_station";
 
@@ -82,11 +84,10 @@ static void prepare(void)
     ESP_ERROR_CHECK(esp_event_handler_instance_register(IP_EVENT, IP_EVENT_STA_GOT_IP, on_address, NULL, NULL));
 }
 
-void wifi_join(const char *ssid, const char *passphrase, platform_network_t *network)
+static void configure(const char *ssid, const char *passphrase)
 {
     wifi_config_t config = {0};
 
-    prepare();
     /* Both fields may be full, without a NUL at the end; the sources are no longer than the fields. */
     memcpy(config.sta.ssid, ssid, strnlen(ssid, sizeof(config.sta.ssid)));
     memcpy(config.sta.password, passphrase, strnlen(passphrase, sizeof(config.sta.password)));
@@ -95,6 +96,17 @@ void wifi_join(const char *ssid, const char *passphrase, platform_network_t *net
     ESP_ERROR_CHECK(esp_wifi_set_storage(WIFI_STORAGE_RAM));
     ESP_ERROR_CHECK(esp_wifi_set_mode(WIFI_MODE_STA));
     ESP_ERROR_CHECK(esp_wifi_set_config(WIFI_IF_STA, &config));
+}
+
+void platform_network_start(const char *ssid, const char *passphrase, platform_network_t *network)
+{
+    if (events == NULL) {
+        prepare();
+        configure(ssid, passphrase);
+    }
+    leaving = false;
+    retry_us = RETRY_FIRST_US;
+    xEventGroupClearBits(events, CONNECTED_BIT);
     ESP_ERROR_CHECK(esp_wifi_start());
     ESP_ERROR_CHECK(esp_wifi_set_ps(WIFI_PS_MIN_MODEM));
     xEventGroupWaitBits(events, CONNECTED_BIT, pdFALSE, pdTRUE, portMAX_DELAY);
@@ -103,8 +115,11 @@ void wifi_join(const char *ssid, const char *passphrase, platform_network_t *net
     snprintf(network->listen_address, sizeof(network->listen_address), "0.0.0.0");
 }
 
-void wifi_leave(void)
+void platform_network_stop(void)
 {
+    vTaskDelay(pdMS_TO_TICKS(RADIO_DRAIN_MS));
     leaving = true;
+    /* Fails only if no attempt is waiting. */
+    (void)esp_timer_stop(retry_timer);
     ESP_ERROR_CHECK(esp_wifi_stop());
 }
