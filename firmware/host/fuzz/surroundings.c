@@ -41,7 +41,7 @@ void platform_random(void *buffer, size_t size)
     memset(buffer, 0x5a, size);
 }
 
-void sessions_request(coap_session_t *session)
+void sessions_request(const coap_session_t *session)
 {
     (void)session;
 }

@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <coap3/coap.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,18 +12,14 @@
 #include "sdkconfig.h"
 #include "sessions.h"
 
-/* Each idle session holds a DTLS context: about ten exhaust the heap of an ESP32-C3. The oldest idle one goes first. */
-#define IDLE_SESSIONS_MAX 8
 #define IO_WAIT_MS 1000u
 /* libcoap 4.3.1 calls it LOG_WARNING, 4.3.5 COAP_LOG_WARN. */
 #define LIBCOAP_LOG_WARNING ((coap_log_t)4)
+#define ANY_ADDRESS "0.0.0.0"
+#define ALL_COAP_NODES "224.0.1.187" /* RFC 7252 section 12.8 */
 
 static coap_context_t *context;
 static app_state_t *app;
-#ifndef CONFIG_PAYLOAD_ENCRYPTION
-static const credentials_t *secrets;
-static coap_bin_const_t psk;
-#endif
 
 static void log_of_libcoap(coap_log_t level, const char *message)
 {
@@ -31,37 +28,63 @@ static void log_of_libcoap(coap_log_t level, const char *message)
     platform_log(level < LIBCOAP_LOG_WARNING ? 'E' : 'W', "libcoap", "%.*s", length, message);
 }
 
-/* libcoap makes the session at the first ClientHello, before the cookie has come back: this is where the radio and the
- * processor begin to work for a handshake. */
-static int on_event(coap_session_t *session, const coap_event_t event)
-{
-    switch (event) {
-    case COAP_EVENT_SERVER_SESSION_NEW:
-        if (coap_session_get_proto(session) == COAP_PROTO_DTLS) {
-            sessions_begin(session);
-        }
-        break;
-    case COAP_EVENT_DTLS_CONNECTED:
-        sessions_end(session, true);
-        break;
-    case COAP_EVENT_DTLS_ERROR:
-    case COAP_EVENT_DTLS_CLOSED:
-    case COAP_EVENT_SERVER_SESSION_DEL:
-        sessions_end(session, false);
-        break;
-    default:
-        break;
-    }
-    return 0;
-}
-
 static void fail(const char *what)
 {
     platform_log('E', "app", "%s failed", what);
     abort();
 }
 
-#ifndef CONFIG_PAYLOAD_ENCRYPTION
+static void open_endpoint(const char *listen_address, uint16_t port, coap_proto_t protocol)
+{
+    coap_address_t address;
+
+    coap_address_init(&address);
+    address.size = sizeof(address.addr.sin);
+    address.addr.sin.sin_family = AF_INET;
+    address.addr.sin.sin_port = htons(port);
+    if (inet_pton(AF_INET, listen_address, &address.addr.sin.sin_addr) != 1) {
+        fail("inet_pton");
+    }
+    if (coap_new_endpoint(context, &address, protocol) == NULL) {
+        fail("coap_new_endpoint");
+    }
+}
+
+#ifdef CONFIG_PAYLOAD_ENCRYPTION
+
+/* No session here is worth more than another: libcoap's own limits do. */
+static void open_service(const char *listen_address, const credentials_t *credentials)
+{
+    if (credentials->psk_length != PLATFORM_AES_KEY) {
+        fail("payload encryption with a psk of other than 16 bytes");
+    }
+    payload_set_key(credentials->psk);
+    open_endpoint(listen_address, COAP_PORT, COAP_PROTO_UDP);
+    if (coap_join_mcast_group_intf(context, ALL_COAP_NODES, NULL) != 0) {
+        platform_log('W', "app", "no membership of %s: discovery is answered at the board's own address only",
+                     ALL_COAP_NODES);
+    }
+    /* A socket that is bound to one address gets nothing that is sent to the group. */
+    if (strcmp(listen_address, ANY_ADDRESS) != 0) {
+        open_endpoint(ALL_COAP_NODES, COAP_PORT, COAP_PROTO_UDP);
+    }
+}
+
+static void check_sessions(void)
+{
+    coap_context_set_max_idle_sessions(context, app->config.max_sessions);
+    coap_context_set_session_timeout(context, app->config.idle_timeout_s);
+}
+
+static void close_sessions(void)
+{
+}
+
+#else
+
+static const credentials_t *secrets;
+static coap_bin_const_t psk;
+
 static const coap_bin_const_t *key_of_identity(coap_bin_const_t *identity, coap_session_t *session, void *arg)
 {
     (void)arg;
@@ -70,6 +93,16 @@ static const coap_bin_const_t *key_of_identity(coap_bin_const_t *identity, coap_
         return NULL;
     }
     return &psk;
+}
+
+static int on_event(coap_session_t *session, const coap_event_t event)
+{
+    if (event == COAP_EVENT_SERVER_SESSION_NEW) {
+        sessions_begin(session);
+    } else if (event == COAP_EVENT_SERVER_SESSION_DEL) {
+        sessions_end(session);
+    }
+    return 0;
 }
 
 static void set_psk(const credentials_t *credentials)
@@ -87,31 +120,26 @@ static void set_psk(const credentials_t *credentials)
         fail("coap_context_set_psk2");
     }
 }
-#endif
 
-#ifdef CONFIG_PAYLOAD_ENCRYPTION
-#define PORT COAP_PORT
-#define PROTOCOL COAP_PROTO_UDP
-#else
-#define PORT COAPS_PORT
-#define PROTOCOL COAP_PROTO_DTLS
-#endif
-
-static void open_endpoint(const char *listen_address)
+static void open_service(const char *listen_address, const credentials_t *credentials)
 {
-    coap_address_t address;
-
-    coap_address_init(&address);
-    address.size = sizeof(address.addr.sin);
-    address.addr.sin.sin_family = AF_INET;
-    address.addr.sin.sin_port = htons(PORT);
-    if (inet_pton(AF_INET, listen_address, &address.addr.sin.sin_addr) != 1) {
-        fail("inet_pton");
-    }
-    if (coap_new_endpoint(context, &address, PROTOCOL) == NULL) {
-        fail("coap_new_endpoint");
-    }
+    coap_register_event_handler(context, on_event);
+    set_psk(credentials);
+    sessions_start(context, &app->config);
+    open_endpoint(listen_address, COAPS_PORT, COAP_PROTO_DTLS);
 }
+
+static void check_sessions(void)
+{
+    sessions_check();
+}
+
+static void close_sessions(void)
+{
+    sessions_stop();
+}
+
+#endif
 
 void server_start(const char *listen_address, const credentials_t *credentials, app_state_t *state)
 {
@@ -123,46 +151,46 @@ void server_start(const char *listen_address, const credentials_t *credentials, 
     if (context == NULL) {
         fail("coap_new_context");
     }
-    coap_context_set_max_idle_sessions(context, IDLE_SESSIONS_MAX);
-    coap_register_event_handler(context, on_event);
-#ifdef CONFIG_PAYLOAD_ENCRYPTION
-    if (credentials->psk_length != PLATFORM_AES_KEY) {
-        fail("payload encryption with a psk that has not 16 bytes");
-    }
-    payload_set_key(credentials->psk);
-#else
-    set_psk(credentials);
-#endif
     resources_add(context, state);
-    open_endpoint(listen_address);
+    open_service(listen_address, credentials);
 }
 
-static uint32_t wait_ms(void)
-{
-    uint64_t now_us = platform_time_us();
-
-    if (app->power.mode == POWER_AWAKE) {
-        uint32_t tick_ms = resources_next_tick_ms();
-        return tick_ms < IO_WAIT_MS ? tick_ms : IO_WAIT_MS;
-    }
-    /* 0 would mean for ever to libcoap. */
-    return app->power.from_us > now_us ? (uint32_t)((app->power.from_us - now_us) / 1000) + 1 : 1;
-}
-
-static bool sleep_is_due(void)
+static bool power_is_due(void)
 {
     return app->power.mode != POWER_AWAKE && platform_time_us() >= app->power.from_us;
 }
 
+static uint32_t time_to_power_ms(void)
+{
+    uint64_t now_us = platform_time_us();
+
+    if (app->power.mode == POWER_AWAKE) {
+        return IO_WAIT_MS;
+    }
+    return app->power.from_us > now_us ? (uint32_t)((app->power.from_us - now_us) / 1000) + 1 : 0;
+}
+
+static uint32_t shorter(uint32_t one, uint32_t other)
+{
+    return one < other ? one : other;
+}
+
+static uint32_t wait_ms(void)
+{
+    uint32_t wait = shorter(IO_WAIT_MS, shorter(time_to_power_ms(), resources_next_tick_ms()));
+
+    return wait > 0 ? wait : COAP_IO_NO_WAIT;
+}
+
 void server_run(void)
 {
-    while (!sleep_is_due()) {
+    while (!power_is_due()) {
+        resources_tick();
         if (coap_io_process(context, wait_ms()) < 0) {
             fail("coap_io_process");
         }
-        sessions_check(context);
+        check_sessions();
         resources_request_sent();
-        resources_tick();
         platform_watchdog_feed();
     }
 }
@@ -170,6 +198,7 @@ void server_run(void)
 void server_stop(void)
 {
     resources_drop_observers();
+    close_sessions();
     coap_free_context(context);
     coap_cleanup();
 }

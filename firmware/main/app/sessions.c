@@ -1,119 +1,321 @@
 #include "sessions.h"
 
-#include "marks.h"
+#include <stdbool.h>
+#include <stddef.h>
 
-/* More at once and the oldest counts as given up. */
-#define HANDSHAKES_MAX 16
+#include "marks.h"
+#include "platform.h"
+
+/* A cookie comes back within a round trip. One that comes later is answered with another HelloVerifyRequest. */
+#define COOKIE_TIMEOUT_US 5000000u
+/* When libcoap frees a session that is still a hello: 30 s of silence, and its clock's resolution. */
+#define HELLO_REAPED_US 30010000u
+/* Beyond HELLOS_MAX, for a hello that was thought old enough to be freed and had spoken since. */
+#define HELLOS_SPARE 4
+#define TABLE_SIZE (HELLOS_MAX + HELLOS_SPARE + HANDSHAKES_MAX + 1 + SESSIONS_MAX + 1)
+/* libcoap refuses a new handshake when it counts more unfinished ones than this. */
+#define ADMIT_ALL 0xffffu
+#define ADMIT_NONE 1u
+
+typedef enum { PHASE_NONE, PHASE_HELLO, PHASE_HANDSHAKE, PHASE_OPEN } phase_t;
 
 typedef struct {
-    const coap_session_t *session; /* NULL: free. Compared, and used only after libcoap has confirmed it. */
+    /* From the handshake phase on this file holds a reference, and libcoap cannot free it. A hello may be gone: its
+     * pointer is used only after libcoap has confirmed it. */
+    coap_session_t *session;
     coap_address_t peer;
     int interface;
+    phase_t phase;
+    bool marked; /* between handshake_start and handshake_end */
     bool refused;
-    uint32_t order;
-} handshake_t;
+    uint64_t since_us; /* of the handshake's start; when open, of the last request */
+} entry_t;
 
-static handshake_t table[HANDSHAKES_MAX];
-static uint32_t begun;
-static uint32_t completed;
+static entry_t table[TABLE_SIZE];
+static coap_context_t *context;
+static const config_t *limits;
+static sessions_counts_t totals;
 
-static void end(handshake_t *handshake, bool ok)
+static uint32_t at_most(uint32_t value, uint32_t most)
 {
-    handshake->session = NULL;
-    completed += ok;
-    mark_end(handshake, "handshake_end", "ok=%d", ok);
+    return value < most ? value : most;
 }
 
-static handshake_t *find(const coap_session_t *session)
+static entry_t *find(const coap_session_t *session)
 {
-    for (size_t i = 0; i < HANDSHAKES_MAX; i++) {
-        if (table[i].session == session) {
+    for (size_t i = 0; i < TABLE_SIZE; i++) {
+        if (table[i].phase != PHASE_NONE && table[i].session == session) {
             return &table[i];
         }
     }
     return NULL;
 }
 
-static handshake_t *oldest(void)
+static entry_t *free_place(void)
 {
-    handshake_t *found = &table[0];
+    for (size_t i = 0; i < TABLE_SIZE; i++) {
+        if (table[i].phase == PHASE_NONE) {
+            return &table[i];
+        }
+    }
+    return NULL;
+}
 
-    for (size_t i = 1; i < HANDSHAKES_MAX; i++) {
-        if (begun - table[i].order > begun - found->order) {
+typedef bool (*kind_t)(const entry_t *entry);
+
+static bool is_hello(const entry_t *entry)
+{
+    return entry->phase == PHASE_HELLO;
+}
+
+static bool awaits_cookie(const entry_t *entry)
+{
+    return entry->phase == PHASE_HELLO && entry->marked;
+}
+
+static bool is_handshake(const entry_t *entry)
+{
+    return entry->phase == PHASE_HANDSHAKE;
+}
+
+static bool is_open(const entry_t *entry)
+{
+    return entry->phase == PHASE_OPEN;
+}
+
+static bool is_half_open(const entry_t *entry)
+{
+    return entry->marked;
+}
+
+static unsigned count(kind_t kind)
+{
+    unsigned found = 0;
+
+    for (size_t i = 0; i < TABLE_SIZE; i++) {
+        found += kind(&table[i]);
+    }
+    return found;
+}
+
+static entry_t *oldest(kind_t kind)
+{
+    entry_t *found = NULL;
+
+    for (size_t i = 0; i < TABLE_SIZE; i++) {
+        if (kind(&table[i]) && (found == NULL || table[i].since_us < found->since_us)) {
             found = &table[i];
         }
     }
     return found;
 }
 
-static handshake_t *free_place(void)
+static void begin_handshake(entry_t *entry)
 {
-    handshake_t *place = find(NULL);
+    entry->marked = true;
+    entry->refused = false;
+    entry->since_us = platform_time_us();
+    mark_begin(entry, "handshake_start", "%s", "");
+}
 
-    if (place == NULL) {
-        place = oldest();
-        end(place, false);
+static void end_handshake(entry_t *entry, bool ok)
+{
+    if (!entry->marked) {
+        return;
     }
-    return place;
+    entry->marked = false;
+    totals.completed += ok;
+    totals.failed += !ok;
+    mark_end(entry, "handshake_end", "ok=%d", ok);
 }
 
-void sessions_begin(const coap_session_t *session)
+static void forget(entry_t *entry)
 {
-    sessions_end(session, false); /* its memory was another session's, which ended unseen */
-    handshake_t *handshake = free_place();
-
-    handshake->session = session;
-    handshake->peer = *coap_session_get_addr_remote(session);
-    handshake->interface = coap_session_get_ifindex(session);
-    handshake->refused = false;
-    handshake->order = begun++;
-    mark_begin(handshake, "handshake_start", "%s", "");
+    end_handshake(entry, false);
+    entry->phase = PHASE_NONE;
+    entry->session = NULL;
 }
 
-void sessions_end(const coap_session_t *session, bool ok)
+/* With close_notify if the session is open. libcoap frees it when the next round begins. */
+static void close_session(entry_t *entry)
 {
-    handshake_t *handshake = find(session);
+    coap_session_t *session = entry->session;
 
-    if (handshake != NULL) {
-        end(handshake, ok);
+    forget(entry);
+    coap_session_disconnected(session, COAP_NACK_NOT_DELIVERABLE);
+    coap_session_release(session);
+}
+
+static void give_up(entry_t *entry)
+{
+    if (entry->phase == PHASE_HANDSHAKE) {
+        close_session(entry);
+        return;
+    }
+    end_handshake(entry, false);
+    coap_session_disconnected(entry->session, COAP_NACK_NOT_DELIVERABLE);
+}
+
+static void open_session(entry_t *entry)
+{
+    entry->phase = PHASE_OPEN;
+    entry->since_us = platform_time_us();
+    end_handshake(entry, true);
+    while (count(is_open) > at_most(limits->max_sessions, SESSIONS_MAX)) {
+        totals.evicted++;
+        close_session(oldest(is_open));
+    }
+}
+
+static void check_hello(entry_t *entry)
+{
+    coap_session_t *session = coap_session_get_by_peer(context, &entry->peer, entry->interface);
+
+    if (session != entry->session) {
+        forget(entry);
+        return;
+    }
+    bool is_verified = coap_session_get_type(session) == COAP_SESSION_TYPE_SERVER;
+
+    /* A hello that was given up has come to life again. */
+    if (!entry->marked && (is_verified || coap_session_get_tls(session, NULL) != NULL)) {
+        begin_handshake(entry);
+    }
+    if (is_verified) {
+        entry->phase = PHASE_HANDSHAKE;
+        coap_session_reference(session);
+    } else if (entry->marked && platform_time_us() - entry->since_us > COOKIE_TIMEOUT_US) {
+        give_up(entry);
+    }
+}
+
+static void check_handshake(entry_t *entry)
+{
+    if (entry->refused || platform_time_us() - entry->since_us > limits->handshake_timeout_ms * UINT64_C(1000)) {
+        close_session(entry);
+    } else if (coap_session_get_state(entry->session) == COAP_SESSION_STATE_ESTABLISHED) {
+        open_session(entry);
+    }
+}
+
+static void check_open(entry_t *entry)
+{
+    if (platform_time_us() - entry->since_us > limits->idle_timeout_s * UINT64_C(1000000)) {
+        close_session(entry);
+    }
+}
+
+static void check(entry_t *entry)
+{
+    if (entry->phase == PHASE_HELLO) {
+        check_hello(entry);
+    }
+    if (entry->phase >= PHASE_HANDSHAKE && coap_session_get_state(entry->session) == COAP_SESSION_STATE_NONE) {
+        close_session(entry); /* its TLS has ended: close_notify, an alert, too many retransmissions */
+    }
+    if (entry->phase == PHASE_HANDSHAKE) {
+        check_handshake(entry);
+    } else if (entry->phase == PHASE_OPEN) {
+        check_open(entry);
+    }
+}
+
+static void give_up_beyond(kind_t kind, unsigned most)
+{
+    while (count(kind) > most) {
+        give_up(oldest(kind));
+    }
+}
+
+/* libcoap frees at most one hello when a stranger writes, and only an old one. */
+static bool can_take_another_hello(void)
+{
+    unsigned hellos = count(is_hello);
+
+    if (hellos < HELLOS_MAX) {
+        return true;
+    }
+    return hellos < HELLOS_MAX + HELLOS_SPARE &&
+           platform_time_us() - oldest(is_hello)->since_us > HELLO_REAPED_US;
+}
+
+void sessions_start(coap_context_t *of, const config_t *config)
+{
+    context = of;
+    limits = config;
+    coap_context_set_max_idle_sessions(context, 0); /* no limit */
+    coap_context_set_max_handshake_sessions(context, ADMIT_ALL);
+}
+
+void sessions_stop(void)
+{
+    for (size_t i = 0; i < TABLE_SIZE; i++) {
+        if (table[i].phase >= PHASE_HANDSHAKE) {
+            close_session(&table[i]);
+        } else if (table[i].phase == PHASE_HELLO) {
+            forget(&table[i]);
+        }
+    }
+}
+
+void sessions_begin(coap_session_t *session)
+{
+    entry_t *entry = free_place();
+
+    if (entry == NULL) {
+        return; /* not before libcoap has let in more than it was allowed to; it frees this one after 30 s */
+    }
+    entry->session = session;
+    entry->peer = *coap_session_get_addr_remote(session);
+    entry->interface = coap_session_get_ifindex(session);
+    entry->phase = PHASE_HELLO;
+    begin_handshake(entry);
+}
+
+void sessions_end(const coap_session_t *session)
+{
+    entry_t *entry = find(session);
+
+    if (entry != NULL) {
+        forget(entry);
     }
 }
 
 void sessions_refuse(const coap_session_t *session)
 {
-    handshake_t *handshake = find(session);
+    entry_t *entry = find(session);
 
-    if (handshake != NULL) {
-        handshake->refused = true;
+    if (entry != NULL) {
+        entry->refused = true;
     }
 }
 
-static void check(const coap_context_t *context, handshake_t *handshake)
+void sessions_request(const coap_session_t *session)
 {
-    const coap_session_t *now = coap_session_get_by_peer(context, &handshake->peer, handshake->interface);
+    entry_t *entry = find(session);
 
-    if (now != handshake->session || handshake->refused) {
-        end(handshake, false);
-    } else if (coap_session_get_state(now) == COAP_SESSION_STATE_ESTABLISHED) {
-        end(handshake, true);
+    if (entry != NULL && entry->phase == PHASE_OPEN) {
+        entry->since_us = platform_time_us();
     }
 }
 
-void sessions_check(const coap_context_t *context)
+void sessions_check(void)
 {
-    for (size_t i = 0; i < HANDSHAKES_MAX; i++) {
-        if (table[i].session != NULL) {
-            check(context, &table[i]);
-        }
-    }
-}
+    unsigned handshakes = at_most(limits->max_handshakes, HANDSHAKES_MAX);
 
-void sessions_request(coap_session_t *session)
-{
-    sessions_end(session, true);
+    for (size_t i = 0; i < TABLE_SIZE; i++) {
+        check(&table[i]);
+    }
+    give_up_beyond(awaits_cookie, handshakes);
+    give_up_beyond(is_handshake, handshakes);
+    coap_context_set_max_handshake_sessions(context, can_take_another_hello() ? ADMIT_ALL : ADMIT_NONE);
 }
 
 sessions_counts_t sessions_counts(void)
 {
-    return (sessions_counts_t){.completed = completed};
+    sessions_counts_t counts = totals;
+
+    counts.open = count(is_open);
+    counts.half_open = count(is_half_open);
+    return counts;
 }
