@@ -23,6 +23,7 @@ PROVISIONED = {
     ("wifi", "ssid", "str"): b"bench",
     ("wifi", "passphrase", "str"): b"correct horse",
 }
+FIRMWARE = Path(__file__).resolve().parents[2] / "firmware"
 GIVE_UP_S = 20.0  # a hang, not a limit of speed
 
 
@@ -205,3 +206,18 @@ def chip(power_up: Callable[..., Chip]) -> Chip:
     chip = power_up()
     chip.wait_until_up()
     return chip
+
+
+@pytest.fixture(scope="session")
+def host_build(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Build one target of firmware/host with CMake's options, and return the program."""
+
+    def build(target: str, *options: str) -> Path:
+        tree = tmp_path_factory.mktemp("host")
+        subprocess.run(["cmake", "-S", FIRMWARE / "host", "-B", tree, *options], check=True, capture_output=True)
+        make = ["cmake", "--build", tree, "--parallel", "2", "--target", target]
+        done = subprocess.run(make, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return next(path for path in tree.rglob(target) if path.is_file())
+
+    return build

@@ -40,9 +40,8 @@ static bool block_is_valid(const coap_session_t *session, const coap_pdu_t *requ
 {
     coap_opt_iterator_t iterator;
     coap_block_b_t block;
-    const coap_opt_t *found = coap_check_option(request, option, &iterator);
 
-    return found == NULL || (coap_opt_length(found) <= 3 && coap_get_block_b(session, request, option, &block));
+    return coap_check_option(request, option, &iterator) == NULL || coap_get_block_b(session, request, option, &block);
 }
 
 bool body_blocks_are_valid(const coap_session_t *session, const coap_pdu_t *request)
@@ -212,7 +211,8 @@ void body_acknowledge(const coap_session_t *session, const coap_pdu_t *request, 
 {
     coap_block_b_t block;
 
-    if (coap_get_block_b(session, request, COAP_OPTION_BLOCK1, &block)) {
+    if (COAP_RESPONSE_CLASS(coap_pdu_get_code(response)) == 2 &&
+        coap_get_block_b(session, request, COAP_OPTION_BLOCK1, &block)) {
         add_number(response, COAP_OPTION_BLOCK1, block.num << 4 | (uint32_t)block.m << 3 | block.szx);
     }
 }

@@ -33,7 +33,8 @@ bool body_receive(uint32_t peer, const coap_resource_t *resource, const coap_ses
                   const coap_pdu_t *request, coap_pdu_t *response, uint64_t now_us, body_t *body);
 void body_release(void);
 
-/* Answer a request's Block1 option in the response, if there is one. */
+/* Answer a request's Block1 option in a response that has its code and no body yet. An error ends the transfer: with the
+ * option in it, it would read as if that went on (RFC 7959 section 2.9.3). */
 void body_acknowledge(const coap_session_t *session, const coap_pdu_t *request, coap_pdu_t *response);
 
 /* The block number that is asked for; 0 without a Block2 option. */

@@ -193,7 +193,8 @@ static uint16_t answer_format(const action_t *action, const coap_pdu_t *request)
     if (action->answers.count == 0) {
         return COAP_MEDIATYPE_TEXT_PLAIN;
     }
-    return accept != NULL ? (uint16_t)number_of(accept) : action->answers.formats[0];
+    return accept != NULL && contains(action->answers, number_of(accept)) ? (uint16_t)number_of(accept)
+                                                                          : action->answers.formats[0];
 }
 
 #ifdef CONFIG_PAYLOAD_ENCRYPTION
@@ -285,9 +286,11 @@ static bool is_success(coap_pdu_code_t code)
 }
 
 /* What make() left, in one piece. An error's text is a diagnostic payload and has no format (RFC 7252 5.5.2). */
-static void respond(const action_t *action, coap_pdu_code_t code, uint16_t format, coap_pdu_t *response)
+static void respond(const action_t *action, coap_pdu_code_t code, uint16_t format, const coap_session_t *session,
+                    const coap_pdu_t *request, coap_pdu_t *response)
 {
     coap_pdu_set_code(response, code);
+    body_acknowledge(session, request, response);
     if (is_success(code) && action->answers.count > 0) {
         body_add_format(response, format);
     }
@@ -304,7 +307,7 @@ static void get(const route_t *route, coap_session_t *session, const coap_pdu_t 
         coap_pdu_code_t code = make(route, &route->get, request, nothing, format);
 
         if (!is_success(code)) {
-            respond(&route->get, code, format, response);
+            respond(&route->get, code, format, session, request, response);
             return;
         }
         made.route = route;
@@ -322,14 +325,13 @@ static void change(const route_t *route, const action_t *action, body_t body, co
 {
     uint16_t format = answer_format(action, request);
 
-    body_acknowledge(session, request, response);
     if (!open_body(route, &body)) {
         coap_pdu_set_code(response, COAP_RESPONSE_CODE_BAD_REQUEST);
         return;
     }
     coap_pdu_code_t code = make(route, action, request, body, format);
 
-    respond(action, code, format, response);
+    respond(action, code, format, session, request, response);
 }
 
 static void process(const route_t *route, uint32_t peer, coap_resource_t *resource, coap_session_t *session,
@@ -414,18 +416,38 @@ static void repeat(const exchange_t *exchange, const coap_session_t *session, co
 /* --- libcoap's side ---------------------------------------------------------------------------------------------- */
 
 /* libcoap calls the GET handler for each notification too, with the request that registered the observer. A direct
- * response is an acknowledgement, or non-confirmable as its request. For a request that is non-confirmable and
- * registers, the two look the same: it is served without marks and without a memory of it. */
-static bool is_notification(const coap_pdu_t *request, const coap_pdu_t *response)
+ * response is an acknowledgement, or non-confirmable as its request. Where a non-confirmable request has registered,
+ * only the Message ID tells the two apart: libcoap has just given the request the session's newest. */
+static bool is_notification(coap_session_t *session, const coap_pdu_t *request, const coap_pdu_t *response)
 {
     switch (coap_pdu_get_type(response)) {
     case COAP_MESSAGE_CON:
         return true;
     case COAP_MESSAGE_NON:
-        return is_confirmable(request) || option_of(response, COAP_OPTION_OBSERVE) != NULL;
+        return is_confirmable(request) ||
+               (option_of(response, COAP_OPTION_OBSERVE) != NULL &&
+                (uint16_t)(coap_pdu_get_mid(request) + 1) == coap_new_message_id(session));
     default:
         return false;
     }
+}
+
+/* Never an error: libcoap 4.3.1 frees the observer then, and goes on using it. An observer whose request was refused
+ * can be there, as with No-Response (RFC 7967) libcoap does not remove it. */
+static void notify(const route_t *route, coap_session_t *session, const coap_pdu_t *request,
+                   const coap_string_t *query, coap_pdu_t *response)
+{
+    get(route, session, request, query, response);
+    coap_pdu_set_code(response, COAP_RESPONSE_CODE_CONTENT);
+}
+
+/* A confirmable GET is simply served again. */
+static const exchange_t *find_earlier(uint32_t peer, const coap_pdu_t *request)
+{
+    if (is_confirmable(request) && coap_pdu_get_code(request) == COAP_REQUEST_CODE_GET) {
+        return NULL;
+    }
+    return exchanges_find(peer, (uint16_t)coap_pdu_get_mid(request), platform_time_us());
 }
 
 static void serve(coap_resource_t *resource, coap_session_t *session, const coap_pdu_t *request,
@@ -434,12 +456,16 @@ static void serve(coap_resource_t *resource, coap_session_t *session, const coap
     const route_t *route = coap_resource_get_userdata(resource);
     uint32_t peer = peer_of(session);
 
-    if (is_notification(request, response)) {
-        process(route, peer, resource, session, request, query, response);
+    if (is_notification(session, request, response)) {
+        notify(route, session, request, query, response);
+        return;
+    }
+    /* To a group only discovery is open (RFC 7252 section 11.3): a response without a code is not sent. */
+    if (coap_is_mcast(coap_session_get_addr_local(session)) && route != &core_route) {
         return;
     }
     sessions_request(session);
-    const exchange_t *earlier = exchanges_find(peer, (uint16_t)coap_pdu_get_mid(request), platform_time_us());
+    const exchange_t *earlier = find_earlier(peer, request);
     if (earlier != NULL) {
         repeat(earlier, session, request, response);
         return;

@@ -20,7 +20,3 @@ uint32_t resources_next_tick_ms(void);
 /* Before the end: forget the observers without a notification (the resources are not gone, the device only sleeps),
  * and the bodies that are under way. */
 void resources_drop_observers(void);
-
-/* Call each round: what is due by time. */
-void resources_tick(void);
-uint32_t resources_next_tick_ms(void);

@@ -56,7 +56,7 @@ static void open_endpoint(const char *listen_address, uint16_t port, coap_proto_
 static void open_service(const char *listen_address, const credentials_t *credentials)
 {
     if (credentials->psk_length != PLATFORM_AES_KEY) {
-        fail("payload encryption with a psk that has not 16 bytes");
+        fail("payload encryption with a psk of other than 16 bytes");
     }
     payload_set_key(credentials->psk);
     open_endpoint(listen_address, COAP_PORT, COAP_PROTO_UDP);

@@ -26,20 +26,6 @@ static const char *reset_reason_name(int reason)
     }
 }
 
-static const char *wake_cause_name(int cause)
-{
-    switch (cause) {
-    case PLATFORM_WAKE_NONE:
-        return "none";
-    case PLATFORM_WAKE_TIMER:
-        return "timer";
-    case PLATFORM_WAKE_GPIO:
-        return "gpio";
-    default:
-        return "other";
-    }
-}
-
 static void get(app_state_t *app, const request_t *request, answer_t *answer)
 {
     sessions_counts_t counts = sessions_counts();
@@ -48,7 +34,7 @@ static void get(app_state_t *app, const request_t *request, answer_t *answer)
     (void)request;
     object_number(&object, "boot_count", app->retained->boot_count);
     object_text(&object, "reset_reason", reset_reason_name(app->reset_reason));
-    object_text(&object, "wake_cause", wake_cause_name(app->wake_cause));
+    object_text(&object, "wake_cause", app_wake_cause_name(app->wake_cause));
     object_number(&object, "free_heap", platform_free_heap());
     object_number(&object, "handshakes", counts.completed);
     object_number(&object, "failed_handshakes", counts.failed);
