@@ -16,6 +16,7 @@
 
 static EventGroupHandle_t events;
 static esp_eth_handle_t driver;
+static esp_netif_t *interface;
 static char address[16];
 
 static void on_address(void *arg, esp_event_base_t base, int32_t id, void *data)
@@ -47,9 +48,9 @@ static void install_driver(void)
 static void attach_interface(void)
 {
     const esp_netif_config_t config = ESP_NETIF_DEFAULT_ETH();
-    esp_netif_t *interface = esp_netif_new(&config);
     esp_eth_netif_glue_handle_t glue = esp_eth_new_netif_glue(driver);
 
+    interface = esp_netif_new(&config);
     ESP_ERROR_CHECK(interface == NULL || glue == NULL ? ESP_ERR_NO_MEM : ESP_OK);
     ESP_ERROR_CHECK(esp_netif_attach(interface, glue));
     ESP_ERROR_CHECK(esp_event_handler_instance_register(IP_EVENT, IP_EVENT_ETH_GOT_IP, on_address, NULL, NULL));
@@ -63,6 +64,15 @@ static void prepare(void)
     ESP_ERROR_CHECK(esp_event_loop_create_default());
     install_driver();
     attach_interface();
+    ESP_ERROR_CHECK(esp_eth_start(driver));
+}
+
+/* The MAC is started once and runs on; only the interface goes down and up. Enabling this MAC's receiver again puts it
+ * out of step with its driver: frames would then wait for others to come after them. */
+static void connect_again(void)
+{
+    xEventGroupClearBits(events, CONNECTED_BIT);
+    esp_netif_action_connected(interface, NULL, 0, NULL);
 }
 
 void platform_network_start(const char *ssid, const char *passphrase, platform_network_t *network)
@@ -71,9 +81,9 @@ void platform_network_start(const char *ssid, const char *passphrase, platform_n
     (void)passphrase;
     if (events == NULL) {
         prepare();
+    } else {
+        connect_again();
     }
-    xEventGroupClearBits(events, CONNECTED_BIT);
-    ESP_ERROR_CHECK(esp_eth_start(driver));
     xEventGroupWaitBits(events, CONNECTED_BIT, pdFALSE, pdTRUE, portMAX_DELAY);
     snprintf(network->address, sizeof(network->address), "%s", address);
     /* Any address: DHCP may give another one later. */
@@ -82,5 +92,5 @@ void platform_network_start(const char *ssid, const char *passphrase, platform_n
 
 void platform_network_stop(void)
 {
-    ESP_ERROR_CHECK(esp_eth_stop(driver));
+    esp_netif_action_disconnected(interface, NULL, 0, NULL);
 }
