@@ -234,7 +234,7 @@ def test_sessions_outlive_a_flood_of_handshakes(
     assert stats(held[0])["handshakes"] == HELD
 
 
-@pytest.mark.parametrize("abandon", [half_open, wrong_key])
+@pytest.mark.parametrize("abandon", [hello, half_open, wrong_key])
 def test_a_new_client_is_served_after_abandoned_handshakes(
     peer: Connect, connect: Callable[[], Peer], abandon: Callable[[Connect], None]
 ) -> None:
@@ -261,9 +261,14 @@ def test_a_new_client_is_served_while_there_is_room_for_hellos(peer: Connect, co
 def test_a_new_client_is_served_within_35_s_of_a_flood_of_hellos(
     chip: Any, peer: Connect, connect: Callable[[], Peer]
 ) -> None:
-    """The client is OpenSSL's and waits twice as long after each ClientHello: 0, 1, 3, 7, 15, 31 s."""
+    """Not as fast as it can: each is let in, until libcoap holds as many as it may, for 30 s.
+
+    The client is OpenSSL's and waits twice as long after each ClientHello: 0, 1, 3, 7, 15, 31 s.
+    """
     held = [connect() for _ in range(HELD)]
-    for _ in range(FLOOD):
+    for _ in range(HELLOS_MAX):
+        peer().hello()
+    for _ in range(FLOOD - HELLOS_MAX):
         hello(peer)
     started_s = time.monotonic()
     command = ["openssl", "s_client", "-dtls1_2", "-connect", f"{chip.address}:5684", "-cipher", "PSK-AES128-CCM8"]
