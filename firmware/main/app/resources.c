@@ -456,6 +456,7 @@ static void serve(coap_resource_t *resource, coap_session_t *session, const coap
     const route_t *route = coap_resource_get_userdata(resource);
     uint32_t peer = peer_of(session);
 
+    sessions_request(session); /* an observer that is only notified is not idle either */
     if (is_notification(session, request, response)) {
         notify(route, session, request, query, response);
         return;
@@ -464,7 +465,6 @@ static void serve(coap_resource_t *resource, coap_session_t *session, const coap
     if (coap_is_mcast(coap_session_get_addr_local(session)) && route != &core_route) {
         return;
     }
-    sessions_request(session);
     const exchange_t *earlier = find_earlier(peer, request);
     if (earlier != NULL) {
         repeat(earlier, session, request, response);
