@@ -165,3 +165,16 @@ def test_a_receiver_at_the_wrong_rate() -> None:
     assert received(b"\xff", 9600, 19200) == b"\xfe"  # the start bit fills one of the receiver's data bits too
     assert b"any" not in received(b"any text", 115200, 460800)
     assert len(received(b"any text", 460800, 115200)) < 8
+
+
+def test_the_task_watchdog_stands_still_in_light_sleep(run_board, probe_flash: bytes):
+    with run_board(flash=probe_flash).console() as console:
+        console.reset()
+        console.expect(BOOTED)
+        console.write("wdt 200")
+        console.write("light sleep")
+        time.sleep(0.4)
+        console.write("say 1")
+        assert b"task_wdt" not in console.expect(r"(?s).*said 1\r\n").group()
+        console.write("network")  # the state changes: the watchdog counts again
+        console.expect("task_wdt: Aborting")
