@@ -54,7 +54,10 @@ def test_the_switch_takes_the_power_and_the_rtc_memory(run_board, meter, probe_f
         board.power("off")
         meter.read_until(lambda: meter.current[-1][1] == 0.0)
         console.write("say 1")
+        console.reset()  # EN of a chip without power
         board.power("on")
+        meter.read_until_current(28e-3)
+        assert [current for _, current in meter.current[-2:]] == [0.0, 28e-3]
         console.expect(r"rst:0x1 \(POWERON\)")
         assert console.expect(BOOTED).groups()[1:] == (b"1", b"1", b"1")
 
