@@ -61,8 +61,9 @@ def _try_sequences(port: SerialPort, recovery: Recovery, port_wait_s: float) -> 
 
 
 def _ways(port: SerialPort) -> tuple[tuple[str, int], ...]:
-    schemes = {"rfc2217": _REMOTE_WAYS, "socket": _WAYS_WITHOUT_LINES}
-    return schemes.get(port.url.lower().split("://")[0], _LOCAL_WAYS)
+    if not port.has_reset_lines:
+        return _WAYS_WITHOUT_LINES
+    return _REMOTE_WAYS if port.url.lower().startswith("rfc2217:") else _LOCAL_WAYS
 
 
 def _is_open(port: SerialPort, recovery: Recovery, wait_s: float) -> bool:
