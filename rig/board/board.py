@@ -153,15 +153,6 @@ class Board:
         self._leave_loader(on_progress)
         return report
 
-    def _leave_loader(self, on_progress: Progress | None) -> None:
-        """Start the board: by its reset line, else by its power, else it is left to whoever can."""
-        if self._port.has_reset_lines:
-            self.hard_reset()
-        elif self.power is not None:
-            self.power_cycle()
-        else:
-            tell(on_progress, f"{self.name}: its port cannot reset it: it stays in its loader until somebody does")
-
     def hard_reset(self) -> None:
         """Reset the chip through EN; waiting for the network counts from here."""
         self._started_s = now_s()
@@ -216,7 +207,7 @@ class Board:
                 raise
             recovery.tell("power cycle", "the board starts, and its loader stays out of reach")
         else:
-            self.hard_reset()
+            self._leave_loader(None)
 
     def fuses(self) -> SecurityFuses:
         """Read the security fuses in the chip's loader, and start the board again. Nothing is burnt.
@@ -230,7 +221,7 @@ class Board:
             with contextlib.suppress(Exception):
                 self.hard_reset()
             raise
-        self.hard_reset()
+        self._leave_loader(None)
         return fuses
 
     def wait_network(self, timeout_s: float = 10, since_s: float | None = None) -> NetworkAddress:
@@ -250,6 +241,15 @@ class Board:
             return None
 
         return self.console.wait_for(look, timeout_s, f"mark network_up of board {self.name}")
+
+    def _leave_loader(self, on_progress: Progress | None) -> None:
+        """Start the board: by its reset line, else by its power, else it is left to whoever can."""
+        if self._port.has_reset_lines:
+            self.hard_reset()
+        elif self.power is not None:
+            self.power_cycle()
+        else:
+            tell(on_progress, f"{self.name}: its port cannot reset it: it stays in its loader until somebody does")
 
     def _recovery(self) -> Recovery:
         return Recovery(self.power, self._on_step)

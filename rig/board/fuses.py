@@ -90,7 +90,7 @@ def read_fuses(port: SerialPort, *, mac: str, recovery: Recovery | None = None) 
     """
     with esptool_output_to(None):
         loader = connect(port, recovery)
-        found = _identity(port, loader)
+        found = read_mac(port, loader)
         check_mac(port, expected=mac, found=found)
         return _read(port, loader, found)
 
@@ -103,7 +103,7 @@ def read_fuses_at(url: str) -> SecurityFuses:
     with SerialPort(url) as port, esptool_output_to(None):
         loader = connect(port)
         try:
-            mac = _identity(port, loader)
+            mac = read_mac(port, loader)
             with BoardLock(mac):
                 return _read(port, loader, mac)
         finally:
@@ -111,15 +111,6 @@ def read_fuses_at(url: str) -> SecurityFuses:
             with contextlib.suppress(BenchError):
                 port.restore()
                 port.hard_reset()
-
-
-def _identity(port: SerialPort, loader: Any) -> str:
-    if loader.secure_download_mode:
-        raise BenchError(
-            f"port {port.url}: the chip is in secure download mode (ENABLE_SECURITY_DOWNLOAD is burnt), in which it "
-            "tells neither its MAC nor its fuses; read them before that fuse is burnt"
-        )
-    return read_mac(port, loader)
 
 
 def _read(port: SerialPort, loader: Any, mac: str) -> SecurityFuses:

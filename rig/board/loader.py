@@ -111,6 +111,11 @@ def _sequence(strategy: Any) -> str:
 
 def read_mac(port: SerialPort, loader: Any) -> str:
     """Return the chip's MAC, in lower case with colons. Raises BenchError."""
+    if loader.secure_download_mode:
+        raise BenchError(
+            f"port {port.url}: the chip is in secure download mode (ENABLE_SECURITY_DOWNLOAD is burnt), in which it "
+            "tells neither its MAC nor its fuses; keep boards for the bench without that fuse"
+        )
     try:
         return ":".join(f"{byte:02x}" for byte in loader.read_mac("BASE_MAC"))
     except FAILURES as error:

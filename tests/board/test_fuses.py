@@ -1,6 +1,7 @@
 """Security fuses of a virtual board, through espefuse."""
 
 import dataclasses
+import io
 import json
 import subprocess
 import sys
@@ -9,7 +10,21 @@ import threading
 import pytest
 import yaml
 
-from rig.board import BoardBusy, BoardLock, WrongBoard, read_fuses_at
+from rig.board import BoardBusy, BoardLock, SerialPort, WrongBoard, read_fuses_at
+from rig.board.fuses import KeyBlock
+from rig.board.loader import connect
+from rig.errors import BenchError
+
+RELEASE = {
+    "SECURE_BOOT_EN": 1,
+    "SECURE_BOOT_KEY_REVOKE1": 1,
+    "SPI_BOOT_CRYPT_CNT": 7,
+    "DIS_PAD_JTAG": 1,
+    "SOFT_DIS_JTAG": 3,
+    "DIS_DIRECT_BOOT": 1,
+    "UART_PRINT_CONTROL": 3,
+    "SECURE_VERSION": 7,
+}
 
 
 def rig(*arguments):
@@ -35,6 +50,55 @@ def test_a_new_chip_has_nothing_burnt_and_runs_on(virtual_boards, firmware_conte
     assert words["flash encryption"] == "off (SPI_BOOT_CRYPT_CNT = 0)"
     assert words["serial loader"] == words["JTAG at the pads"] == "open"
     assert words["ROM prints on UART0"] == "always"
+
+
+@pytest.mark.filterwarnings("ignore:'parser:DeprecationWarning")  # espefuse, of click
+def test_burnt_fuses_are_told_in_words_and_no_key_is_shown(virtual_boards, firmware_content, tmp_path):
+    virtual = virtual_boards("dut", firmware_content, efuse=str(tmp_path / "efuse"))
+    key = bytes(range(100, 132))
+    with SerialPort(virtual.url) as port:
+        _burn(port, RELEASE, [("BLOCK_KEY2", key, "XTS_AES_128_KEY"), ("BLOCK_KEY4", key, "SECURE_BOOT_DIGEST0")])
+    efuse = (tmp_path / "efuse").read_bytes()
+    with virtual.open(tmp_path / "console.log") as board:
+        fuses = board.fuses()
+    assert (tmp_path / "efuse").read_bytes() == efuse
+    assert fuses.secure_boot_en
+    assert fuses.secure_boot_key_revoke == (False, True, False)
+    assert fuses.flash_encrypted
+    assert fuses.secure_version == 3
+    assert fuses.key_blocks[2] == KeyBlock(2, "XTS_AES_128_KEY", read_protected=True, write_protected=True)
+    words = explained(fuses)
+    assert words["secure boot"] == "on"
+    assert words["revoked digest slots"] == "1"
+    assert words["flash encryption"] == "on (SPI_BOOT_CRYPT_CNT = 7)"
+    assert words["flash encryption key"] == "block 2: XTS_AES_128_KEY, read- and write-protected"
+    assert words["digests of signing keys"] == "block 4: SECURE_BOOT_DIGEST0, write-protected"
+    assert words["JTAG at the pads"] == words["direct boot"] == "closed"
+    assert words["JTAG until unlocked by HMAC"] == "open (SOFT_DIS_JTAG = 3)"
+    assert words["ROM prints on UART0"] == "never"
+    assert key.hex() not in repr(fuses)
+
+
+def _burn(port, fuses, keys=()):
+    """Burn fuses and keys (block, key, purpose) with espefuse, as whoever makes a release board does."""
+    from espefuse import init_commands
+
+    commands = init_commands(esp=connect(port), do_not_confirm=True)
+    for block, key, purpose in keys:
+        commands.burn_key([block], [io.BytesIO(key)], [purpose])
+    commands.burn_efuse(fuses)
+
+
+def test_secure_download_mode_is_told_as_such(virtual_boards, firmware_content, tmp_path):
+    efuse = tmp_path / "efuse"
+    # What a running chip no longer allows: espefuse's own emulator works on the same file.
+    command = [sys.executable, "-m", "espefuse", "--virt", "--chip", "esp32c3", "--path-efuse-file", str(efuse)]
+    subprocess.run([*command, "--do-not-confirm", "burn-efuse", "ENABLE_SECURITY_DOWNLOAD", "1"], check=True)
+    virtual = virtual_boards("dut", firmware_content, efuse=str(efuse))
+    with virtual.open(tmp_path / "console.log") as board:
+        with pytest.raises(BenchError, match="secure download mode"):
+            board.fuses()
+        board.wait_network()  # it was left running
 
 
 def test_flash_is_not_touched(virtual_boards, firmware_content, tmp_path):

@@ -1,5 +1,6 @@
 """A bench that is not as its file says: one clear sentence, a non-zero exit code, nothing left running."""
 
+import json
 import socket
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 import yaml
 
 Board = dict[str, Any]
+NO_SWITCH = {"off": "true", "on": "true", "settle_s": 0.0}
 
 
 def changed(board: Board, tmp_path: Path, kind: str, **changes: object) -> Path:
@@ -83,6 +85,21 @@ def test_no_bench_file(tmp_path: Path, refused: Any) -> None:
 def test_doctor_finds_a_good_bench_good(flashed_board: Board, rig: Any) -> None:
     ended = rig("doctor", "--bench", flashed_board["bench"])
     assert ended.returncode == 0, ended.stdout
+
+
+def test_doctor_finds_a_switch_that_switches_nothing(flashed_board: Board, tmp_path: Path, rig: Any) -> None:
+    ended = rig("doctor", "--json", "--bench", changed(flashed_board, tmp_path, "boards", power=NO_SWITCH))
+    assert ended.returncode == 2
+    (wrong,) = [one for one in json.loads(ended.stdout)["findings"] if not one["ok"]]
+    assert wrong["check"] == "loses its power and gets it back"
+    assert "the board still starts from a reset" in wrong["detail"]
+
+
+def test_a_switch_that_fails(flashed_board: Board, tmp_path: Path, refused: Any) -> None:
+    power = NO_SWITCH | {"on": "false"}
+    assert "power command `false` ended with exit code 1" in refused(
+        changed(flashed_board, tmp_path, "boards", power=power)
+    )
 
 
 def test_doctor_names_what_is_wrong(flashed_board: Board, tmp_path: Path, rig: Any) -> None:
