@@ -183,6 +183,7 @@ class Console:
         with self._changed:
             self._pausing = True
             self._changed.wait_for(lambda: self._parked or self._failure is not None)
+            self._end_line()
         if isinstance(self._failure, BenchError):
             self._port.close()  # what it was is gone; the borrower opens it again
         else:
@@ -261,6 +262,12 @@ class Console:
         if self._on_mark is not None:
             for mark in marks:
                 self._on_mark(mark)
+
+    def _end_line(self) -> None:
+        """Take what has come of a line as all of it: whatever is read next belongs to no line from before."""
+        if self._partial:
+            self._lines.append(Line(self._partial, now_s()))
+            self._partial = ""
 
     def _add_lines(self, text: str, at_s: float) -> list[Mark]:
         *complete, self._partial = (self._partial + text).split("\n")

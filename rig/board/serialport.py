@@ -4,7 +4,9 @@ Opening releases DTR and RTS without a reset. In the usual auto-reset circuit EN
 not, and Linux asserts both when it opens a port: so RTS must go first.
 """
 
+import contextlib
 import errno
+import socket
 import struct
 import threading
 import time
@@ -22,6 +24,7 @@ from rig.errors import BenchError
 CONSOLE_BAUDRATE = 115_200
 RESET_HOLD_S = 0.1  # how long esptool holds EN low
 _POLL_S = 0.1
+_HANG_UP_S = 0.3
 _RFC2217 = "rfc2217://"
 
 
@@ -52,11 +55,26 @@ class Rfc2217Serial(rfc2217.Serial):
             self._opening = False
 
     def close(self) -> None:
-        """Close the port, also where the server has dropped the connection: pyserial then leaves its socket open."""
+        """Close the port. The server has noticed when this returns, or had 0.3 s for it: it may be opened again.
+
+        pyserial waits those 0.3 s in any case, and leaves its socket open where the server has dropped the connection.
+        """
         connection = self._untyped._socket
+        if self._untyped._thread is not None:
+            self._hang_up()
         super().close()
         if connection is not None:
             connection.close()
+
+    def _hang_up(self) -> None:
+        with contextlib.suppress(OSError):  # the connection may be gone already
+            self._untyped._socket.shutdown(socket.SHUT_WR)
+        with self._answered:
+            self._answered.wait_for(lambda: not self._reading, _HANG_UP_S)
+        with contextlib.suppress(OSError):
+            self._untyped._socket.shutdown(socket.SHUT_RDWR)
+        self._untyped._thread.join()
+        self._untyped._thread = None
 
     def rfc2217_set_control(self, value: bytes) -> None:
         """Change a control line and wait until the server has done it."""

@@ -239,3 +239,14 @@ def test_a_missing_port_is_one_sentence(url, reason):
 def test_a_port_without_reset_lines_says_so(device):
     with SerialPort(device.url) as port, pytest.raises(BenchError, match=re.escape(device.url)):
         port.hard_reset()
+
+
+def test_a_line_cut_by_lending_the_port_does_not_run_into_what_comes_after(device, console):
+    device.say("E (88) esp_image: Checksum fai")
+    console.expect_exact("Checksum fai")
+    with console.released():
+        lent_s = now_s()
+    device.say("ESP-ROM:esp32c3-api1-20210207\r\n")
+    console.wait_line("ESP-ROM", since_s=lent_s)
+    assert console.lines == ["E (88) esp_image: Checksum fai", "ESP-ROM:esp32c3-api1-20210207"]
+    assert [line.text for line in console.lines_since(lent_s)] == ["ESP-ROM:esp32c3-api1-20210207"]
