@@ -90,7 +90,7 @@ INPUTS = {
         request(PUT, "/config", (FORMAT, 50), payload=b'{"max_sessions": 3, "telemetry_period_ms":100}')
     ),
     "config-limits": sequence(
-        request(PUT, "/config", payload=b'{"max_sessions":16,"max_handshakes":8,"handshake_timeout_ms":60000}'),
+        request(PUT, "/config", payload=b'{"max_sessions":12,"max_handshakes":6,"handshake_timeout_ms":60000}'),
         request(PUT, "/config", payload=b'{"idle_timeout_s":10,"telemetry_period_ms":100}', mid=2),
     ),
     "core": sequence(request(GET, "/.well-known/core", (BLOCK2, block(0, False, 1)))),

@@ -8,20 +8,22 @@
 
 /* A cookie comes back within a round trip. One that comes later is answered with another HelloVerifyRequest. */
 #define COOKIE_TIMEOUT_US 5000000u
+/* For so long a handshake under way is not disturbed: many clients that come at once are served in turns. */
+#define GRACE_US 200000u
 /* When libcoap frees a session that is still a hello: 30 s of silence, and its clock's resolution. */
 #define HELLO_REAPED_US 30010000u
 /* Beyond HELLOS_MAX, for a hello that was thought old enough to be freed and had spoken since. */
 #define HELLOS_SPARE 4
 #define TABLE_SIZE (HELLOS_MAX + HELLOS_SPARE + HANDSHAKES_MAX + 1 + SESSIONS_MAX + 1)
-/* libcoap refuses a new handshake when it counts more unfinished ones than this. */
+/* libcoap does not answer a stranger when it counts more hellos and handshakes than this. */
 #define ADMIT_ALL 0xffffu
 #define ADMIT_NONE 1u
 
 typedef enum { PHASE_NONE, PHASE_HELLO, PHASE_HANDSHAKE, PHASE_OPEN } phase_t;
 
 typedef struct {
-    /* From the handshake phase on this file holds a reference, and libcoap cannot free it. A hello may be gone: its
-     * pointer is used only after libcoap has confirmed it. */
+    /* A hello may be gone without an event: its pointer is used only after libcoap has confirmed it. One in the
+     * handshake phase is freed by libcoap with an event. To an open one this file holds a reference. */
     coap_session_t *session;
     coap_address_t peer;
     int interface;
@@ -88,6 +90,26 @@ static bool is_half_open(const entry_t *entry)
     return entry->marked;
 }
 
+static bool is_past_grace(const entry_t *entry)
+{
+    return platform_time_us() - entry->since_us > GRACE_US;
+}
+
+static bool is_fresh(const entry_t *entry)
+{
+    return entry->marked && !is_past_grace(entry);
+}
+
+static bool is_stale_hello(const entry_t *entry)
+{
+    return awaits_cookie(entry) && is_past_grace(entry);
+}
+
+static bool is_stale_handshake(const entry_t *entry)
+{
+    return is_handshake(entry) && is_past_grace(entry);
+}
+
 static unsigned count(kind_t kind)
 {
     unsigned found = 0;
@@ -104,6 +126,18 @@ static entry_t *oldest(kind_t kind)
 
     for (size_t i = 0; i < TABLE_SIZE; i++) {
         if (kind(&table[i]) && (found == NULL || table[i].since_us < found->since_us)) {
+            found = &table[i];
+        }
+    }
+    return found;
+}
+
+static entry_t *youngest(kind_t kind)
+{
+    entry_t *found = NULL;
+
+    for (size_t i = 0; i < TABLE_SIZE; i++) {
+        if (kind(&table[i]) && (found == NULL || table[i].since_us > found->since_us)) {
             found = &table[i];
         }
     }
@@ -140,10 +174,13 @@ static void forget(entry_t *entry)
 static void close_session(entry_t *entry)
 {
     coap_session_t *session = entry->session;
+    bool was_open = entry->phase == PHASE_OPEN;
 
     forget(entry);
     coap_session_disconnected(session, COAP_NACK_NOT_DELIVERABLE);
-    coap_session_release(session);
+    if (was_open) {
+        coap_session_release(session);
+    }
 }
 
 static void give_up(entry_t *entry)
@@ -159,6 +196,7 @@ static void give_up(entry_t *entry)
 static void open_session(entry_t *entry)
 {
     entry->phase = PHASE_OPEN;
+    coap_session_reference(entry->session);
     entry->since_us = platform_time_us();
     end_handshake(entry, true);
     while (count(is_open) > at_most(limits->max_sessions, SESSIONS_MAX)) {
@@ -183,7 +221,6 @@ static void check_hello(entry_t *entry)
     }
     if (is_verified) {
         entry->phase = PHASE_HANDSHAKE;
-        coap_session_reference(session);
     } else if (entry->marked && platform_time_us() - entry->since_us > COOKIE_TIMEOUT_US) {
         give_up(entry);
     }
@@ -220,11 +257,15 @@ static void check(entry_t *entry)
     }
 }
 
-static void give_up_beyond(kind_t kind, unsigned most)
+/* The one that makes room when there are too many handshakes under way. */
+static entry_t *least_worthy(void)
 {
-    while (count(kind) > most) {
-        give_up(oldest(kind));
+    entry_t *found = oldest(is_stale_hello);
+
+    if (found == NULL) {
+        found = oldest(is_stale_handshake);
     }
+    return found != NULL ? found : youngest(is_half_open);
 }
 
 /* libcoap frees at most one hello when a stranger writes, and only an old one. */
@@ -301,14 +342,16 @@ void sessions_request(const coap_session_t *session)
 
 void sessions_check(void)
 {
-    unsigned handshakes = at_most(limits->max_handshakes, HANDSHAKES_MAX);
+    unsigned most = at_most(limits->max_handshakes, HANDSHAKES_MAX);
 
     for (size_t i = 0; i < TABLE_SIZE; i++) {
         check(&table[i]);
     }
-    give_up_beyond(awaits_cookie, handshakes);
-    give_up_beyond(is_handshake, handshakes);
-    coap_context_set_max_handshake_sessions(context, can_take_another_hello() ? ADMIT_ALL : ADMIT_NONE);
+    while (count(is_half_open) > most) {
+        give_up(least_worthy());
+    }
+    bool admit = count(is_fresh) < most && can_take_another_hello();
+    coap_context_set_max_handshake_sessions(context, admit ? ADMIT_ALL : ADMIT_NONE);
 }
 
 sessions_counts_t sessions_counts(void)

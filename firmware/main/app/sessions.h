@@ -6,9 +6,12 @@
  *
  *   hello      a ClientHello has come, the cookie has not come back. libcoap 4.3 has no call that frees such a session:
  *              it frees one itself, 30 seconds old or more, when the next stranger writes. What it holds of the TLS
- *              library can be freed, and is, for all but the youngest few. The rest is some 470 bytes.
- *   handshake  the cookie has come back: the address is real, the peer is not known yet. The youngest few are kept.
+ *              library can be freed, and is when it is given up. Some 600 bytes remain.
+ *   handshake  the cookie has come back: the address is real, the peer is not known yet.
  *   open       the peer has shown that it holds the key. Only another completed handshake pushes it out.
+ *
+ * Hellos and handshakes share the places for handshakes under way. When these are full of young ones a stranger is
+ * not answered and will ask again; else the oldest goes, one whose address is not proven before one whose address is.
  *
  * libcoap's events are not enough for this. With mbedTLS (component 4.3.5) a server is told of no completed handshake;
  * with OpenSSL a session that ends for want of a common cipher suite goes without an event. */
@@ -20,9 +23,9 @@
 #include "config.h"
 
 /* What the tables hold; config_t may ask for less. README.md has the arithmetic. */
-#define SESSIONS_MAX 16
-#define HANDSHAKES_MAX 8
-#define HELLOS_MAX 64
+#define SESSIONS_MAX 12
+#define HANDSHAKES_MAX 6
+#define HELLOS_MAX 48
 
 typedef struct {
     uint32_t completed; /* handshakes since boot */
