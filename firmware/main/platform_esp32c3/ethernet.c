@@ -4,7 +4,6 @@
 #include "esp_err.h"
 #include "esp_eth.h"
 #include "esp_event.h"
-#include "esp_mac.h"
 #include "esp_netif.h"
 #include "freertos/FreeRTOS.h"
 #include "freertos/event_groups.h"
@@ -34,7 +33,6 @@ static void install_driver(void)
 {
     eth_mac_config_t mac_config = ETH_MAC_DEFAULT_CONFIG();
     eth_phy_config_t phy_config = ETH_PHY_DEFAULT_CONFIG();
-    uint8_t mac_address[6];
 
     phy_config.phy_addr = PHY_ADDRESS;
     phy_config.reset_gpio_num = -1;
@@ -44,8 +42,6 @@ static void install_driver(void)
     ESP_ERROR_CHECK(mac == NULL || phy == NULL ? ESP_ERR_NO_MEM : ESP_OK);
     const esp_eth_config_t config = ETH_DEFAULT_CONFIG(mac, phy);
     ESP_ERROR_CHECK(esp_eth_driver_install(&config, &driver));
-    ESP_ERROR_CHECK(esp_read_mac(mac_address, ESP_MAC_ETH));
-    ESP_ERROR_CHECK(esp_eth_ioctl(driver, ETH_CMD_S_MAC_ADDR, mac_address));
 }
 
 static void attach_interface(void)
