@@ -2,9 +2,7 @@
 
 import json
 import re
-import secrets
 import socket
-import struct
 import subprocess
 from collections.abc import Callable
 from typing import Any
@@ -31,14 +29,6 @@ def udp_socket(chip: Any, port: int) -> socket.socket:
     client.settimeout(GIVE_UP_S)
     client.connect((chip.address, port))
     return client
-
-
-def client_hello() -> bytes:
-    """Return a DTLS 1.2 ClientHello without a cookie that offers TLS_PSK_WITH_AES_128_CCM_8 (RFC 6347 4.2.1)."""
-    body = b"\xfe\xfd" + secrets.token_bytes(32) + b"\0" + b"\0" + b"\0\x02\xc0\xa8" + b"\x01\0"
-    length = len(body).to_bytes(3, "big")
-    handshake = b"\x01" + length + b"\0\0" + b"\0\0\0" + length + body
-    return b"\x16\xfe\xfd" + bytes(8) + struct.pack(">H", len(handshake)) + handshake
 
 
 # --- resources -------------------------------------------------------------------------------------------------------

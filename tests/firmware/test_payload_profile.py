@@ -137,6 +137,22 @@ def test_discovery_is_in_the_clear(client: PlainClient) -> None:
     assert b'</light>;rt="light"' in client.ask(GET, "/.well-known/core").payload
 
 
+def test_a_group_is_told_of_the_resources_and_nothing_else(chip: Any) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as finder:
+        finder.settimeout(GIVE_UP_S)
+        finder.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(chip.address))
+        for mid, path in ((1, (b"light",)), (2, (b".well-known", b"core"))):
+            options = tuple((OptionNumber.URI_PATH, part) for part in path)
+            request = Message(Type.NON, GET, mid, bytes((mid,)), options)
+            finder.sendto(request.encode(), ("224.0.1.187", 5683))
+        answer = decode(finder.recv(2000))
+    assert (answer.type, answer.code_text, answer.token) == (Type.NON, "2.05", b"\2")
+    assert b"</light>" in answer.payload
+    assert [mark for mark in chip.marks() if "request_start" in mark] == [
+        "request_start method=GET path=/.well-known/core"
+    ]
+
+
 def test_the_length_tells_on_from_off(client: PlainClient) -> None:
     off = client.ask(GET, "/light")
     client.ask(PUT, "/light", payload=seal(b"on"))

@@ -304,7 +304,7 @@ def test_sleep_sends_close_notify_to_every_session(chip: Any, peer: Connect, con
     chip.coap("put", "/power", "-e", "1000")
     assert [session.alert() for session in held] == [CLOSE_NOTIFY] * len(held)
     assert chip.process.wait(GIVE_UP_S) == 0
-    assert chip.marks()[-2:] == ["handshake_end ok=0", "sleep_entry duration_ms=1000"]
+    assert chip.marks()[-2:] == ["handshake_end ok=0", "sleep_entry mode=deep_sleep duration_ms=1000"]
 
 
 def test_a_session_that_says_goodbye_makes_room(connect: Callable[[], Peer]) -> None:

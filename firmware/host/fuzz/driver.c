@@ -95,6 +95,31 @@ static void read_corpus(const char *path)
     }
 }
 
+/* The message that holds a place, with the two bytes before it that target.c describes. */
+typedef struct {
+    size_t begin;
+    size_t end;
+} span_t;
+
+static size_t length_at(const input_t *input, size_t head)
+{
+    return (size_t)(input->bytes[head] & 0xf) << 8 | input->bytes[head + 1];
+}
+
+static span_t message_at(const input_t *input, size_t place)
+{
+    span_t span = {0, 0};
+
+    do {
+        span.begin = span.end;
+        span.end = span.begin + 2 > input->size ? input->size : span.begin + 2 + length_at(input, span.begin);
+    } while (span.end <= place && span.end < input->size);
+    if (span.end > input->size) {
+        span.end = input->size;
+    }
+    return span;
+}
+
 /* Replace removed bytes at the place by those. */
 static void splice(input_t *input, size_t place, size_t removed, const uint8_t *bytes, size_t length)
 {
@@ -106,41 +131,59 @@ static void splice(input_t *input, size_t place, size_t removed, const uint8_t *
     input->size += length - removed;
 }
 
+/* The same within a message, whose head keeps telling the truth. */
+static void change(input_t *input, size_t place, size_t removed, const uint8_t *bytes, size_t length)
+{
+    span_t message = message_at(input, place);
+
+    if (place >= message.begin + 2 && place + removed <= message.end) {
+        size_t new_length = message.end - message.begin - 2 - removed + length;
+
+        input->bytes[message.begin] = (uint8_t)((input->bytes[message.begin] & 0xf0) | (new_length >> 8 & 0xf));
+        input->bytes[message.begin + 1] = (uint8_t)new_length;
+    }
+    splice(input, place, removed, bytes, length);
+}
+
 static void mutate(input_t *input)
 {
     static const uint8_t interesting[] = {0, 1, 2, 7, 8, 12, 13, 14, 15, 16, 23, 27, 60, 127, 128, 254, 255};
     size_t place = below(input->size);
     size_t rest = input->size - place;
+    span_t message = message_at(input, place);
     uint8_t value = (uint8_t)next_random();
     const input_t *other = &corpus[below(corpus_size)];
 
-    switch (below(7)) {
+    switch (below(8)) {
     case 0: /* flip a bit */
-        value = input->size > 0 ? (uint8_t)(input->bytes[place] ^ 1u << below(8)) : value;
-        splice(input, place, rest > 0, &value, 1);
+        value = (uint8_t)(input->bytes[place] ^ 1u << below(8));
+        change(input, place, rest > 0, &value, 1);
         break;
     case 1: /* a byte at random */
-        splice(input, place, rest > 0, &value, 1);
+        change(input, place, rest > 0, &value, 1);
         break;
     case 2: /* a byte that means something */
-        splice(input, place, rest > 0, &interesting[below(sizeof(interesting))], 1);
+        change(input, place, rest > 0, &interesting[below(sizeof(interesting))], 1);
         break;
     case 3: /* one more byte */
-        splice(input, place, 0, &value, 1);
+        change(input, place, 0, &value, 1);
         break;
-    case 4: /* fewer bytes */
-        splice(input, place, below(rest < 16 ? rest + 1 : 16), &value, 0);
+    case 4: /* a byte twice */
+        value = input->bytes[place];
+        change(input, place, 0, &value, rest > 0);
         break;
-    case 5: /* a piece of another input */
-        place = below(input->size + 1);
-        splice(input, place, 0, other->bytes, other->size);
+    case 5: /* fewer bytes */
+        change(input, place, below(rest < 16 ? rest + 1 : 16), &value, 0);
         break;
-    default: { /* a piece of itself again: a repeated message */
-        uint8_t piece[256];
-        size_t length = below(rest < sizeof(piece) ? rest + 1 : sizeof(piece));
+    case 6: /* another input, between two messages */
+        splice(input, message.begin, 0, other->bytes, other->size);
+        break;
+    default: { /* a message again */
+        static uint8_t copy[INPUT_MAX];
+        size_t length = message.end - message.begin;
 
-        memcpy(piece, input->bytes + place, length);
-        splice(input, place, 0, piece, length);
+        memcpy(copy, input->bytes + message.begin, length);
+        splice(input, message.end, 0, copy, length);
     }
     }
 }

@@ -73,6 +73,9 @@ INPUTS = {
         request(PUT, "/blob", (FORMAT, 42), (BLOCK1, block(2, False, 0)), payload=bytes(9), mid=3),
     ),
     "blob-put-announced": sequence(request(PUT, "/blob", (OptionNumber.SIZE1, 8192), payload=bytes(64))),
+    "blob-put-too-large": sequence(
+        *(request(PUT, "/blob", (BLOCK1, block(mid, True, 6)), payload=bytes(1024), mid=mid) for mid in range(10)),
+    ),
     "blob-put-given-up": sequence(
         *(
             request(POST, "/blob", (BLOCK1, block(number, True, 0)), payload=bytes(16), mid=number)
@@ -86,6 +89,10 @@ INPUTS = {
     "config-put": sequence(
         request(PUT, "/config", (FORMAT, 50), payload=b'{"max_sessions": 3, "telemetry_period_ms":100}')
     ),
+    "config-limits": sequence(
+        request(PUT, "/config", payload=b'{"max_sessions":12,"max_handshakes":6,"handshake_timeout_ms":60000}'),
+        request(PUT, "/config", payload=b'{"idle_timeout_s":10,"telemetry_period_ms":100}', mid=2),
+    ),
     "core": sequence(request(GET, "/.well-known/core", (BLOCK2, block(0, False, 1)))),
     "conditions": sequence(
         request(PUT, "/light", (OptionNumber.IF_NONE_MATCH, b""), payload=b"on"),
@@ -96,11 +103,22 @@ INPUTS = {
 }
 
 
+def without_confirmation(content: bytes) -> bytes:
+    """Return the input with its confirmable messages made non-confirmable."""
+    changed, at = bytearray(content), 0
+    while at < len(content):
+        if content[at + 2] & 0x30 == Type.CON << 4:
+            changed[at + 2] |= Type.NON << 4
+        at += 2 + (int.from_bytes(content[at : at + 2], "big") & 0xFFF)
+    return bytes(changed)
+
+
 def main() -> None:
     directory = Path(sys.argv[1])
     directory.mkdir(parents=True, exist_ok=True)
     for name, content in INPUTS.items():
         (directory / name).write_bytes(content)
+        (directory / f"{name}-without-confirmation").write_bytes(without_confirmation(content))
 
 
 if __name__ == "__main__":
