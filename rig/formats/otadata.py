@@ -20,6 +20,7 @@ _BLANK_SEQUENCE = 0xFFFFFFFF
 _OTA_SLOTS = 16
 _STATES = {0: "new", 1: "pending-verify", 2: "valid", 3: "invalid", 4: "aborted", 0xFFFFFFFF: "undefined"}
 _NOT_BOOTED = (3, 4)
+VALID = 2
 
 
 class OtaDataError(BenchError):
@@ -38,6 +39,11 @@ class OtaEntry:
     def state_name(self) -> str:
         """ESP-IDF's word for the state, or its number."""
         return _STATES.get(self.state, f"0x{self.state:x}")
+
+    @property
+    def unwritten(self) -> bool:
+        """True where nothing was written, or what was written is damaged."""
+        return self.sequence == _BLANK_SEQUENCE or not self.crc_ok
 
     @property
     def blank(self) -> bool:
@@ -65,6 +71,11 @@ def read_otadata(data: bytes) -> OtaData:
     return OtaData((_entry(data, 0), _entry(data, SECTOR_BYTES)))
 
 
+def build_entry(sequence: int, state: int) -> bytes:
+    """Return an entry as it is written at the start of one of the two sectors."""
+    return _ENTRY.pack(sequence, b"\xff" * 20, state, _crc(sequence))
+
+
 def boot_partition(table: Sequence[Partition], otadata: OtaData | None) -> Partition | None:
     """Return the application partition that the loader tries first, or None where the table has none.
 
@@ -86,5 +97,9 @@ def _is_slot(partition: Partition) -> bool:
 
 def _entry(data: bytes, offset: int) -> OtaEntry:
     sequence, _, state, crc = _ENTRY.unpack_from(data, offset)
+    return OtaEntry(sequence, state, crc == _crc(sequence))
+
+
+def _crc(sequence: int) -> int:
     # The ROM's CRC-32 starts from 0xFFFFFFFF, which it inverts once more.
-    return OtaEntry(sequence, state, crc == zlib.crc32(data[offset : offset + 4], 0xFFFFFFFF))
+    return zlib.crc32(sequence.to_bytes(4, "little"), 0xFFFFFFFF)

@@ -22,7 +22,7 @@ def request(
 ) -> bytes:
     """Return one request; a query follows the path after a question mark."""
     path, _, query = path.partition("?")
-    named = [(OptionNumber.URI_PATH, part.encode()) for part in path.strip("/").split("/")]
+    named: list[tuple[int, bytes]] = [(OptionNumber.URI_PATH, part.encode()) for part in path.strip("/").split("/")]
     named += [(OptionNumber.URI_QUERY, query.encode())] if query else []
     named += [(number, value if isinstance(value, bytes) else number_bytes(value)) for number, value in options]
     return Message(type_, method, mid, b"tk", tuple(named), payload).encode()

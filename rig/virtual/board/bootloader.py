@@ -3,28 +3,21 @@
 Source: ESP-IDF v5.3.1, components/bootloader_support.
 """
 
-import binascii
-import struct
 from dataclasses import dataclass, field
 
-from rig.formats import image, partitions
+from rig.formats import image, otadata, partitions
 from rig.formats.image import Image
 from rig.formats.partitions import Partition
 from rig.virtual.board.boot import Stage, Then, segment_headers
 from rig.virtual.board.flash import FLASH_BYTES, SECTOR_BYTES, Flash
 from rig.virtual.board.registers import REVISION
 
-_HEADER = struct.Struct("<B11xHxHH")  # magic, chip id, lowest and highest revision
-_ANY_REVISION = (0, 0xFFFF)
 _OTA_SUBTYPES = range(0x10, 0x20)
 _TEST_SUBTYPE = 0x20
 _DATA_USAGE = {0x00: "OTA data", 0x01: "RF data", 0x02: "WiFi data", 0x04: "NVS keys", 0x05: "efuse"}
 _FACTORY = -1
 _FIRST_LOG_MS = 24
 _LOG_STEP_MS = 4
-_OTA_ENTRY = struct.Struct("<I20sII")
-_NO_SEQUENCE = 0xFFFFFFFF
-_VALID, _INVALID, _ABORTED = 2, 3, 4
 
 
 def bootloader_stage(flash: Flash) -> Stage:
@@ -92,23 +85,6 @@ def _usage(entry: Partition) -> str:
     return {partitions.SUBTYPE_FACTORY: "factory app", _TEST_SUBTYPE: "test app"}.get(entry.subtype, "Unknown app")
 
 
-@dataclass(frozen=True)
-class _OtaEntry:
-    """One of the two sectors of otadata."""
-
-    sequence: int
-    state: int
-    crc_fits: bool
-
-    @property
-    def unusable(self) -> bool:
-        return self.sequence == _NO_SEQUENCE or self.state in (_INVALID, _ABORTED)
-
-    @property
-    def blank(self) -> bool:
-        return self.sequence == _NO_SEQUENCE or not self.crc_fits
-
-
 class _Chooser:
     """Chooses the application by otadata and loads it; where that fails, the next one that boots."""
 
@@ -143,15 +119,15 @@ class _Chooser:
     def _selected(self) -> int:
         if self._otadata is None:
             return _FACTORY
-        entries = [_ota_entry(self._flash, self._otadata.offset + SECTOR_BYTES * number) for number in range(2)]
-        if all(entry.unusable for entry in entries) or not self._slots:
+        entries = otadata.read_otadata(self._flash.read(self._otadata.offset, otadata.OTADATA_BYTES)).entries
+        if all(entry.blank for entry in entries) or not self._slots:
             if self._factory is not None:
                 self._log.info("boot", "Defaulting to factory image")
                 return _FACTORY
             self._log.info("boot", "No factory image, trying OTA 0")
-            self._notes_choice = all(entry.blank for entry in entries)
+            self._notes_choice = all(entry.unwritten for entry in entries)
             return 0
-        sequences = [entry.sequence for entry in entries if not entry.unusable and entry.crc_fits]
+        sequences = [entry.sequence for entry in entries if not entry.blank and entry.crc_ok]
         if sequences:
             return (max(sequences) - 1) % len(self._slots)
         what = "falling back to factory" if self._factory is not None else "and no factory, will try all partitions"
@@ -160,7 +136,7 @@ class _Chooser:
         return _FACTORY
 
     def _try(self, slot: Partition) -> Image | None:
-        app = _verify_app(self._log, self._flash.read(slot.offset, slot.size), slot)
+        app = _verify_app(self._log, self._flash.read(slot.offset, FLASH_BYTES - slot.offset), slot)
         if app is not None:
             self._log.info("boot", f"Loaded app from partition at offset 0x{slot.offset:x}")
         return app
@@ -170,35 +146,22 @@ class _Chooser:
             return
         sequence = index + 1
         self._flash.erase(self._otadata.offset, SECTOR_BYTES)
-        self._flash.program(self._otadata.offset, _OTA_ENTRY.pack(sequence, b"\xff" * 20, _VALID, _ota_crc(sequence)))
+        self._flash.program(self._otadata.offset, otadata.build_entry(sequence, otadata.VALID))
         self._log.info("boot", f"Set actual ota_seq={sequence} in otadata[0]")
 
 
-def _ota_entry(flash: Flash, offset: int) -> _OtaEntry:
-    sequence, _label, state, crc = _OTA_ENTRY.unpack(flash.read(offset, _OTA_ENTRY.size))
-    return _OtaEntry(sequence, state, crc == _ota_crc(sequence))
-
-
-def _ota_crc(sequence: int) -> int:
-    """Return the ROM's CRC-32 of a sequence number, begun with all ones."""
-    return binascii.crc32(sequence.to_bytes(4, "little"), 0xFFFFFFFF)
-
-
 def _verify_app(log: _Log, data: bytes, slot: Partition) -> Image | None:
-    allowed = _highest_revision(data)
-    if allowed is not None and allowed < REVISION:
-        texts = image.revision_text(allowed), image.revision_text(REVISION)
-        log.error("boot_comm", "Image requires chip rev <= {}, but chip is {}".format(*texts))
-        return None
     try:
-        app = image.parse(data, revision=REVISION)
+        app = image.parse(data, revision=REVISION, partition_bytes=slot.size, address=slot.offset)
     except image.ImageMagicError:
         log.error("esp_image", f"image at 0x{slot.offset:x} has invalid magic byte (nothing flashed here?)")
     except image.ImageChipError as error:
         log.error("boot_comm", f"mismatch chip ID, expected {image.CHIP_ID_ESP32C3}, found {error.found}")
     except image.ImageRevisionError as error:
-        needed, chip = image.revision_text(error.required), image.revision_text(error.revision)
-        log.error("boot_comm", f"Image requires chip rev >= {needed}, but chip is {chip}")
+        log.error("boot_comm", error.detail)
+    except image.ImageLengthError as error:
+        _log_segments(log, data, slot)
+        log.error("esp_image", error.detail)
     except image.ImageSegmentError as error:
         log.error("esp_image", error.detail)
     except image.ImageChecksumError as error:
@@ -211,13 +174,6 @@ def _verify_app(log: _Log, data: bytes, slot: Partition) -> Image | None:
         _log_segments(log, data, slot)
         return app
     return None
-
-
-def _highest_revision(data: bytes) -> int | None:
-    """Return the highest chip revision that the header allows, None for any, or where the header is wrong before it."""
-    magic, chip_id, minimum, maximum = _HEADER.unpack_from(data)
-    right = magic == image.IMAGE_MAGIC and chip_id == image.CHIP_ID_ESP32C3 and minimum <= REVISION
-    return int(maximum) if right and maximum not in _ANY_REVISION else None
 
 
 def _log_segments(log: _Log, data: bytes, slot: Partition) -> None:

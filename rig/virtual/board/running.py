@@ -97,6 +97,9 @@ class Running:
             case "gpio", (int(number), int(level)):
                 if number == self._config.trigger_gpio:
                     self._supply.trigger(bool(level), message.t_ns)
+            case "wdt", (0,):
+                self._watchdog_s = None
+                self._alarms.forget(_WATCHDOG)
             case "wdt", (int(timeout_ms),):
                 self._watchdog_s = timeout_ms / 1000
                 self._watch()
