@@ -68,6 +68,14 @@ class Console:
         self.port.rts = False
 
 
+def run_tool(module: str, *arguments: object) -> str:
+    """Run a command line as its users do (``python -m MODULE ...``) and return what it says; it must end well."""
+    command = [sys.executable, "-m", module, *(str(argument) for argument in arguments)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
 @dataclass(frozen=True)
 class RunningBoard:
     """A board process, what it announced, and its files."""
@@ -93,6 +101,7 @@ class RunningBoard:
     def open_port(self) -> Iterator[Rfc2217Serial]:
         port = Rfc2217Serial()
         port.port = self.facts["rfc2217"]
+        port.baudrate = 115200
         port.timeout = 0.1
         port.dtr = port.rts = False
         port.open()
@@ -177,6 +186,12 @@ def probe_flash(probe_image: bytes) -> bytes:
     for offset, data in ((0, bootloader), (partitions.TABLE_OFFSET, table), (APP_OFFSET, probe_image)):
         content[offset : offset + len(data)] = data
     return bytes(content)
+
+
+@pytest.fixture(scope="session")
+def tool() -> Callable[..., str]:
+    """``tool("esptool", "--port", url, ...)`` runs it and returns what it says."""
+    return run_tool
 
 
 @pytest.fixture(scope="session")

@@ -42,6 +42,10 @@ static void obey(const char *command)
     } else if (strcmp(command, "restart") == 0) {
         report("restart", 0);
         exit(0);
+    } else if (sscanf(command, "wdt %ld", &number) == 1) {
+        report("wdt %ld", number);
+    } else if (strcmp(command, "light sleep") == 0) {
+        report("state light_sleep", 0);
     } else if (strcmp(command, "crash") == 0) {
         *(volatile int *)8 = 1;
     } else if (strcmp(command, "abort") == 0) {
@@ -66,6 +70,7 @@ int main(void)
 
     setvbuf(stdout, NULL, _IOLBF, 0);
     print_nvs();
+    printf("wake=%s\n", getenv("RIG_WAKE_CAUSE"));
     printf("probe pid=%d reason=%s address=%s rtc=%u ram=%d\n", getpid(), getenv("RIG_RESET_REASON"),
            getenv("RIG_ADDRESS"), ++*rtc, ++ram_counter);
     while (fgets(command, sizeof(command), stdin) != NULL) {

@@ -1,5 +1,7 @@
 """What boots and what does not: the console of a board whose flash is damaged byte by byte."""
 
+import binascii
+import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -78,6 +80,18 @@ FAULTS = {
         put(APP + 15, (200).to_bytes(2, "little")),
         r"boot_comm: Image requires chip rev >= v2\.0, but chip is v0\.4\r\n" + NOT_BOOTABLE + LOOP,
     ),
+    "bootloader segment count": (
+        put(1, b"\x11"),
+        r"mode:DIO, clock div:1\r\nInvalid image block count: 17 \(max 16\)\r\n" + STOPPED,
+    ),
+    "bootloader segment length": (
+        put(31, b"\x7f"),
+        r"mode:DIO, clock div:1\r\nInvalid image block, can't boot\.\r\n" + STOPPED,
+    ),
+    "app for older chips": (
+        put(APP + 17, (3).to_bytes(2, "little")),
+        r"boot_comm: Image requires chip rev <= v0\.3, but chip is v0\.4\r\n" + NOT_BOOTABLE + LOOP,
+    ),
     "app segment length": (
         put(APP + 31, b"\x7f"),
         r"E \(\d+\) esp_image: invalid segment length 0x7f[0-9a-f]{6}\r\n" + NOT_BOOTABLE + LOOP,
@@ -139,3 +153,80 @@ def test_download_mode_announces_itself(run_board):
         console.port.dtr = True
         console.port.rts = False
         console.expect(r"rst:0x1 \(POWERON\),boot:0x4 \(DOWNLOAD\(USB/UART0/1\)\)\r\nwaiting for download\r\n")
+
+
+def test_a_wrong_hash_of_the_bootloader_is_told_and_nothing_more(boot, probe_flash: bytes):
+    length = len(image.build_bootloader())
+    content = bytearray(probe_flash)
+    flip(length - 1)(content)
+    console = boot(bytes(content))
+    console.expect(
+        r"SHA-256 comparison failed:\r\nCalculated: [0-9a-f]{64}\r\nExpected: [0-9a-f]{64}\r\n"
+        r"Attempting to boot anyway\.\.\.\r\nentry 0x403cc71a\r\n"
+    )
+    console.expect("probe pid=")
+
+
+OTADATA, SLOT_0, SLOT_1 = 0xD000, 0x110000, 0x210000
+OTA_CSV = (
+    "nvs, data, nvs, 0x9000, 16K\notadata, data, ota, 0xd000, 8K\n{factory}"
+    "ota_0, app, ota_0, 0x110000, 1M\nota_1, app, ota_1, 0x210000, 1M\n"
+)
+FACTORY = "factory, app, factory, 0x10000, 1M\n"
+
+
+def ota_entry(sequence: int, *, state: int = 0xFFFFFFFF, crc_error: int = 0) -> bytes:
+    crc = binascii.crc32(struct.pack("<I", sequence), 0xFFFFFFFF) ^ crc_error
+    return struct.pack("<I20sII", sequence, b"", state, crc)
+
+
+def ota_flash(probe_flash: bytes, *, factory: bool, entries: tuple[bytes, bytes], slots: tuple[int, ...]) -> bytes:
+    content = bytearray(probe_flash)
+    probe = probe_flash[APP:SLOT_0].rstrip(b"\xff")
+    put(APP, b"\xff" * len(probe))(content)
+    put(TABLE, partitions.table_from_csv(OTA_CSV.format(factory=FACTORY if factory else "")))(content)
+    for number, entry in enumerate(entries):
+        put(OTADATA + 0x1000 * number, entry)(content)
+    for slot in slots:
+        put(slot, probe)(content)
+    return bytes(content)
+
+
+OTA_CHOICES = {
+    "blank, with factory": (True, (b"", b""), (APP, SLOT_0), "Defaulting to factory image(?s:.*)", APP),
+    "the higher sequence": (True, (ota_entry(3), ota_entry(2)), (APP, SLOT_0, SLOT_1), "", SLOT_0),
+    "the other one": (True, (ota_entry(3), ota_entry(4)), (APP, SLOT_0, SLOT_1), "", SLOT_1),
+    "aborted": (True, (ota_entry(3), ota_entry(4, state=4)), (APP, SLOT_0, SLOT_1), "", SLOT_0),
+    "both invalid": (
+        True,
+        (ota_entry(3, crc_error=1), ota_entry(4, crc_error=1)),
+        (APP, SLOT_0),
+        "ota data partition invalid, falling back to factory(?s:.*)",
+        APP,
+    ),
+    "slot damaged": (
+        True,
+        (ota_entry(2), b""),
+        (APP,),
+        r"OTA app partition slot 1 is not bootable(?s:.*)OTA app partition slot 0 is not bootable(?s:.*)",
+        APP,
+    ),
+    "forwards": (False, (ota_entry(1), b""), (SLOT_1,), r"OTA app partition slot 0 is not bootable(?s:.*)", SLOT_1),
+}
+
+
+@pytest.mark.parametrize("choice", OTA_CHOICES)
+def test_otadata_chooses_the_application(choice: str, boot, probe_flash: bytes):
+    factory, entries, slots, words, booted = OTA_CHOICES[choice]
+    console = boot(ota_flash(probe_flash, factory=factory, entries=entries, slots=slots))
+    console.expect(rf"End of partition table\r\n(?s:.*){words}Loaded app from partition at offset 0x{booted:x}\r\n")
+    console.expect("probe pid=")
+
+
+def test_blank_otadata_without_a_factory_application_is_filled_in(boot, probe_flash: bytes):
+    console = boot(ota_flash(probe_flash, factory=False, entries=(b"", b""), slots=(SLOT_0,)))
+    console.expect(r"No factory image, trying OTA 0(?s:.*)Set actual ota_seq=1 in otadata\[0\]\r\n")
+    console.expect("probe pid=")
+    console.reset()
+    said = console.expect(r"End of partition table(?s:.*)Loaded app from partition at offset 0x110000").group()
+    assert b"No factory" not in said

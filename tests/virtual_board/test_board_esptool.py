@@ -14,11 +14,11 @@ MAC = "7c:df:a1:0a:ff:c0"
 
 
 @contextmanager
-def connected(board, *, stub: bool = True) -> Iterator[ESP32C3ROM]:
+def connected(board, *, stub: bool = True, before: str = "default-reset") -> Iterator[ESP32C3ROM]:
     """Connect as esptool does, over a serial client that does not negotiate unchanged settings again."""
     with board.open_port() as port:
         rom = ESP32C3ROM(port)
-        rom.connect("default-reset")
+        rom.connect(before)
         yield rom.run_stub() if stub else rom
 
 
@@ -59,6 +59,26 @@ def test_rom_alone_writes_and_reads(run_board):
         esptool.write_flash(rom, [(0x40000, b"z" * 3000)], flash_size="4MB")
         assert rom.flash_md5sum(0x40000, 3000) == hashlib.md5(b"z" * 3000).hexdigest()
     assert board.flash.read_bytes()[0x20000:0x22100] == data
+
+
+def test_usb_jtag_enters_the_loader_by_its_own_sequence_alone(run_board):
+    board = run_board(usb_jtag=True)
+    with connected(board, before="usb-reset", stub=False) as rom:
+        assert ":".join(f"{byte:02x}" for byte in rom.read_mac()) == MAC
+    for other, wrong in ((board, "default-reset"), (run_board(), "usb-reset")):
+        with other.open_port() as port, pytest.raises(esptool.FatalError, match="Failed to connect"):
+            ESP32C3ROM(port).connect(wrong, attempts=1)
+
+
+def test_a_paced_line_follows_the_change_of_baud(run_board):
+    board = run_board(pace_baud=True)
+    data = os.urandom(0x1000)
+    with connected(board) as stub:
+        stub.change_baud(921600)
+        stub.flash_set_parameters(4 << 20)
+        esptool.write_flash(stub, [(0x20000, data)], flash_size="4MB")
+        assert stub.read_flash(0x20000, len(data)) == data
+    assert board.flash.read_bytes()[0x20000:0x21000] == data
 
 
 def test_a_busy_port_refuses_the_second_client_and_keeps_the_first(run_board, probe_flash: bytes):

@@ -16,7 +16,8 @@ from rig.virtual.board.flash import FLASH_BYTES, Flash, FlashRangeError
 from rig.virtual.board.loader import Loader, Surroundings
 from rig.virtual.board.registers import REVISION
 
-SYNC, READ_REG, MEM_END, FLASH_BEGIN, FLASH_DATA, MD5, ERASE_FLASH, READ_FLASH = 8, 10, 6, 2, 3, 0x13, 0xD0, 0xD2
+FLASH_BEGIN, FLASH_DATA, MEM_BEGIN, MEM_END, MEM_DATA, SYNC, WRITE_REG, READ_REG = 2, 3, 5, 6, 7, 8, 9, 10
+SPI_ATTACH, CHANGE_BAUDRATE, MD5, ERASE_FLASH, READ_FLASH = 0x0D, 0x0F, 0x13, 0xD0, 0xD2
 MAC = bytes.fromhex("7cdfa10affc0")
 OPCODES = [*range(0x02, 0x15), *range(0xD0, 0xD4)]
 
@@ -161,13 +162,91 @@ def test_a_flash_file_of_another_size_is_refused(tmp_path: Path) -> None:
         Flash(tmp_path / "flash.bin")
 
 
+def test_the_rom_leaves_the_last_register_in_later_replies_and_the_stub_does_not(flash: Flash) -> None:
+    host = Host(flash)
+    address = struct.pack("<I", 0x60008844)
+    value = int.from_bytes(MAC[2:], "big")
+    assert struct.unpack_from("<I", host.say(READ_REG, address)[0], 4) == (value,)
+    assert struct.unpack_from("<I", host.say(SPI_ATTACH, bytes(8))[0], 4) == (value,)
+    assert struct.unpack_from("<I", host.say(SYNC)[0], 4) == (0x20120707,)
+    host.start_stub()
+    assert struct.unpack_from("<I", host.say(READ_REG, address)[0], 4) == (value,)
+    assert struct.unpack_from("<I", host.say(SPI_ATTACH, bytes(8))[0], 4) == (0,)
+
+
+def test_a_change_of_baud_comes_after_its_answer(flash: Flash) -> None:
+    host = Host(flash)
+    assert host.say(CHANGE_BAUDRATE, struct.pack("<II", 460800, 115200))[0][8:10] == bytes(2)
+    assert host.baud == 460800
+    assert host.say(CHANGE_BAUDRATE, bytes(8))[0][8:10] == b"\x01\x05"
+
+
+def begin_and_write_one_block(host: Host) -> None:
+    host.say(FLASH_BEGIN, struct.pack("<IIII", 0x3000, 3, 0x1000, 0x8000))
+    host.say(FLASH_DATA, struct.pack("<IIII", 0x1000, 0, 0, 0) + b"n" * 0x1000, xor_checksum(b"n" * 0x1000))
+
+
+def test_a_write_cut_off_leaves_erased_flash_with_the_rom_and_old_content_with_the_stub(tmp_path: Path) -> None:
+    for stub, left in ((False, b"\xff"), (True, b"o")):
+        with Flash(tmp_path / f"flash{stub}.bin") as flash:
+            flash.program(0x8000, b"o" * 0x3000)
+            host = Host(flash)
+            if stub:
+                host.start_stub()
+            begin_and_write_one_block(host)
+            assert flash.read(0x8000, 0x3000) == b"n" * 0x1000 + left * 0x2000
+
+
+def test_with_latency_requests_wait_for_the_flash_and_the_stub_acknowledges_blocks_first(tmp_path: Path) -> None:
+    with Flash(tmp_path / "flash.bin") as flash:
+        host = Host(flash, latency=True)
+        begin_and_write_one_block(host)
+        assert host.heard == []
+        ((erase_s, ready),) = host.later
+        assert erase_s == pytest.approx(3 * 0.045)
+        host.later.clear()
+        ready()
+        assert [frame[1] for frame in host.heard] == [FLASH_BEGIN]
+        ((write_s, ready),) = host.later
+        assert write_s == pytest.approx(16 * 0.0004)
+        ready()
+        assert [frame[1] for frame in host.heard] == [FLASH_BEGIN, FLASH_DATA]
+        host.later.clear()
+
+        host.start_stub()
+        begin_and_write_one_block(host)
+        assert [frame[1] for frame in host.heard] == [FLASH_DATA]
+        ((both_s, _),) = host.later
+        assert both_s == pytest.approx(0.045 + 16 * 0.0004)
+
+
+def test_what_is_uploaded_can_be_read_back(flash: Flash) -> None:
+    host = Host(flash)
+    host.say(MEM_BEGIN, struct.pack("<IIII", 12, 2, 8, 0x3FC80000))
+    for number, block in enumerate((b"8 bytes!", b"four")):
+        host.say(MEM_DATA, struct.pack("<IIII", len(block), number, 0, 0) + block, xor_checksum(block))
+    read = [host.say(READ_REG, struct.pack("<I", 0x3FC80000 + 4 * number))[0][4:8] for number in range(3)]
+    assert b"".join(read) == b"8 bytes!four"
+
+
+def test_the_rtc_watchdog_starts_only_unlocked(flash: Flash) -> None:
+    host = Host(flash)
+    enable = struct.pack("<IIII", 0x60008090, 1 << 31, 0xFFFFFFFF, 0)
+    host.say(WRITE_REG, enable)
+    assert host.watchdog_s is None
+    for address, value in ((0x600080A8, 0x50D83AA1), (0x60008094, 1360)):
+        host.say(WRITE_REG, struct.pack("<IIII", address, value, 0xFFFFFFFF, 0))
+    host.say(WRITE_REG, enable)
+    assert host.watchdog_s == pytest.approx(0.01)
+
+
 requests = st.tuples(st.sampled_from(OPCODES), st.binary(max_size=64), st.integers(0, 0xFFFFFFFF))
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(st.booleans(), st.lists(requests | st.binary(max_size=80), max_size=12))
-def test_any_requests_and_any_noise_are_survived(flash: Flash, stub: bool, said: list) -> None:
-    host = Host(flash)
+@given(st.booleans(), st.booleans(), st.lists(requests | st.binary(max_size=80), max_size=12))
+def test_any_requests_and_any_noise_are_survived(flash: Flash, stub: bool, latency: bool, said: list) -> None:
+    host = Host(flash, latency=latency)
     if stub:
         host.start_stub()
     for item in said:
@@ -175,3 +254,5 @@ def test_any_requests_and_any_noise_are_survived(flash: Flash, stub: bool, said:
             host.loader.feed(item)
         else:
             host.say(*item)
+        while host.later:
+            host.later.pop()[1]()

@@ -1,12 +1,18 @@
 """The ports of the serial line, the switch in the supply, and boards whose reset circuit does not work."""
 
 import os
+import random
 import socket
+import struct
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rig.virtual.board import slip
 
 PORTS = ["pty", "socket", "rfc2217"]
 BOOTED = r"probe pid=(\d+) reason=(\d+) address=\S+ rtc=(\d+) ram=(\d+)\r\n"
@@ -54,7 +60,10 @@ def test_the_switch_takes_the_power_and_the_rtc_memory(run_board, meter, probe_f
         board.power("off")
         meter.read_until(lambda: meter.current[-1][1] == 0.0)
         console.write("say 1")
+        console.reset()  # EN of a chip without power
         board.power("on")
+        meter.read_until_current(28e-3)
+        assert [current for _, current in meter.current[-2:]] == [0.0, 28e-3]
         console.expect(r"rst:0x1 \(POWERON\)")
         assert console.expect(BOOTED).groups()[1:] == (b"1", b"1", b"1")
 
@@ -141,3 +150,30 @@ def test_usb_jtag_is_gone_in_deep_sleep_and_back_after_the_wake(run_board, probe
         pass
     with board.console() as console:
         console.await_application()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=5)
+@given(st.integers(0, 2**32))
+def test_noise_at_every_port_kills_no_board(noisy_board, seed: int):
+    noise = random.Random(seed).randbytes(20000)
+    for name in ("socket", "rfc2217"):
+        host, number = noisy_board.facts[name].split("//")[1].split(":")
+        with socket.create_connection((host, int(number))) as wire:
+            wire.settimeout(30)
+            try:
+                wire.sendall(noise)
+                wire.shutdown(socket.SHUT_WR)
+                while wire.recv(65536):
+                    pass
+            except (ConnectionResetError, BrokenPipeError):
+                pass  # a Telnet command that cannot be read ends the connection
+    with noisy_board.plain_port("pty") as console:
+        console.port.write(noise + slip.encode(struct.pack("<BBHI", 0, 8, 36, 0) + bytes(36)))
+        console.expect(r"(?s)\x01\x08\x04\x00.{4}\x00\x00\x00\x00")
+    assert noisy_board.process.poll() is None
+
+
+@pytest.fixture(scope="module")
+def noisy_board(start_board, tmp_path_factory: pytest.TempPathFactory):
+    with start_board(tmp_path_factory.mktemp("noise"), ports=PORTS, boot_strap="download") as board:
+        yield board

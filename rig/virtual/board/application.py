@@ -108,10 +108,14 @@ class Application:
             pass
         self._release()
 
-    def _exited(self) -> None:
-        status = self._process.wait()
+    def read_messages(self) -> None:
+        """Pass on what has been said on the chip wire and not been read yet."""
         while self._read_message():
             pass
+
+    def _exited(self) -> None:
+        status = self._process.wait()
+        self.read_messages()
         while self._read_output():
             pass
         self._release()

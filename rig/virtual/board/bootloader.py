@@ -14,6 +14,7 @@ from rig.virtual.board.boot import Stage, Then, segment_headers
 from rig.virtual.board.flash import FLASH_BYTES, SECTOR_BYTES, Flash
 from rig.virtual.board.registers import REVISION
 
+_HEADER = struct.Struct("<B11xHxHH")  # magic, chip id, lowest and highest revision
 _ANY_REVISION = (0, 0xFFFF)
 _OTA_SUBTYPES = range(0x10, 0x20)
 _TEST_SUBTYPE = 0x20
@@ -184,6 +185,11 @@ def _ota_crc(sequence: int) -> int:
 
 
 def _verify_app(log: _Log, data: bytes, slot: Partition) -> Image | None:
+    allowed = _highest_revision(data)
+    if allowed is not None and allowed < REVISION:
+        texts = image.revision_text(allowed), image.revision_text(REVISION)
+        log.error("boot_comm", "Image requires chip rev <= {}, but chip is {}".format(*texts))
+        return None
     try:
         app = image.parse(data, revision=REVISION)
     except image.ImageMagicError:
@@ -202,13 +208,16 @@ def _verify_app(log: _Log, data: bytes, slot: Partition) -> Image | None:
         _log_segments(log, data, slot)
         log.error("esp_image", "Image hash failed - image is corrupt")
     else:
-        if app.max_revision not in _ANY_REVISION and app.max_revision < REVISION:
-            allowed, chip = image.revision_text(app.max_revision), image.revision_text(REVISION)
-            log.error("boot_comm", f"Image requires chip rev <= {allowed}, but chip is {chip}")
-            return None
         _log_segments(log, data, slot)
         return app
     return None
+
+
+def _highest_revision(data: bytes) -> int | None:
+    """Return the highest chip revision that the header allows, None for any, or where the header is wrong before it."""
+    magic, chip_id, minimum, maximum = _HEADER.unpack_from(data)
+    right = magic == image.IMAGE_MAGIC and chip_id == image.CHIP_ID_ESP32C3 and minimum <= REVISION
+    return int(maximum) if right and maximum not in _ANY_REVISION else None
 
 
 def _log_segments(log: _Log, data: bytes, slot: Partition) -> None:

@@ -17,14 +17,14 @@ class Pacer:
         self._loop = asyncio.get_running_loop()
         self._queue: deque[tuple[bytes, int]] = deque()
         self._free_s = 0.0
+        self._on_the_line: asyncio.TimerHandle | None = None
         self.backlog_bytes = 0
 
     def put(self, data: bytes, baud: int) -> None:
         """Send *data* when what was put before has gone."""
-        idle = not self._queue
         self._queue.append((data, baud))
         self.backlog_bytes += len(data)
-        if idle:
+        if self._on_the_line is None:
             self._free_s = max(self._free_s, self._loop.time())
             self._step()
 
@@ -32,26 +32,26 @@ class Pacer:
         """Forget what has not gone yet."""
         self._queue.clear()
         self.backlog_bytes = 0
+        if self._on_the_line is not None:
+            self._on_the_line.cancel()
+            self._on_the_line = None
 
     def _step(self) -> None:
         """Take a step's worth from the queue, and deliver it when its last bit is through."""
-        if not self._queue:
-            return
         data, baud = self._queue.popleft()
         count = max(int(baud / _BITS_A_BYTE * _STEP_S), 1)
         if len(data) > count:
             self._queue.appendleft((data[count:], baud))
         piece = data[:count]
         self._free_s += len(piece) * _BITS_A_BYTE / baud
-        self._queue.appendleft((b"", baud))  # the line is not idle before the piece is through
-        self._loop.call_at(self._free_s, self._through, piece, baud)
+        self._on_the_line = self._loop.call_at(self._free_s, self._through, piece, baud)
 
     def _through(self, piece: bytes, baud: int) -> None:
+        self._on_the_line = None
+        self.backlog_bytes -= len(piece)
         if self._queue:
-            self._queue.popleft()
-            self.backlog_bytes -= len(piece)
-            self._deliver(piece, baud)
             self._step()
+        self._deliver(piece, baud)
 
 
 def received(data: bytes, sent_baud: int, read_baud: int) -> bytes:

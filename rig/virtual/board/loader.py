@@ -76,6 +76,7 @@ class Loader:
         self._fuses = fuses
         self._around = around
         self._latency = latency
+        flash.take_busy_s()  # whatever was done before this session is done
         self._registers = Registers(fuses, flash, around.start_watchdog)
         self._decoder = slip.Decoder()
         self._requests: deque[bytes] = deque()
@@ -132,7 +133,9 @@ class Loader:
             self._wait_for_flash(acknowledged=self._stub and frame[1:2] in _DATA_COMMANDS)
 
     def _wait_for_flash(self, *, acknowledged: bool) -> None:
-        busy_s = self._flash.take_busy_s() if self._latency else 0.0
+        busy_s = self._flash.take_busy_s()
+        if not self._latency:
+            busy_s = 0.0
         if acknowledged or not busy_s:
             self._flush()
         if busy_s:
@@ -201,6 +204,8 @@ class Loader:
 
     def _change_baud(self, opcode: int, data: bytes) -> None:
         baud, _old = _TWO_WORDS.unpack_from(data)
+        if not baud:
+            raise _Refused(_Fault.BAD_LENGTH)
         self._reply(opcode)
         self._flush()
         self._around.set_baud(baud)

@@ -64,15 +64,16 @@ class TcpPort:
         self._server: asyncio.Server | None = None
         self._starting: asyncio.Task[None] | None = None
         self._listener: socket.socket | None = None
-        self._number = 0
+        self._reserved = _bound(0)  # keeps the number from others while nobody listens there
 
     def appear(self) -> str:
-        """Listen, on a free port of 127.0.0.1 the first time, and return the URL."""
+        """Listen on a free port of 127.0.0.1, always the same, and return the URL."""
+        number = self._reserved.getsockname()[1]
         if self._listener is None:
-            self._listener = socket.create_server((_HOST, self._number))
-            self._number = self._listener.getsockname()[1]
+            self._listener = _bound(number)
+            self._listener.listen()
             self._starting = asyncio.get_running_loop().create_task(self._serve(self._listener))
-        return f"{self.scheme}://{_HOST}:{self._number}"
+        return f"{self.scheme}://{_HOST}:{number}"
 
     def vanish(self) -> None:
         """Stop listening and drop the client."""
@@ -108,3 +109,11 @@ class TcpPort:
             return _Refused()
         self.client = self.make_client()
         return self.client
+
+
+def _bound(number: int) -> socket.socket:
+    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    bound.bind((_HOST, number))
+    return bound

@@ -10,6 +10,7 @@ from rig.virtual.board.rfc2217_port import Rfc2217Port
 from rig.virtual.board.tcp_port import TcpPort
 
 RESET_BAUD = 115200
+_MAX_BACKLOG_BYTES = 4 << 20
 
 
 class Port(Protocol):
@@ -74,9 +75,9 @@ class Uart:
 
     def send(self, data: bytes) -> None:
         """Send *data* to whoever is on the line."""
-        if self._paced:
+        if self._paced and self.backlog_bytes < _MAX_BACKLOG_BYTES:
             self._from_chip.put(data, self._baud)
-        else:
+        elif not self._paced:
             self._transmit(data, self._baud)
 
     @property
