@@ -22,6 +22,7 @@ _CHIP = "esp32c3"
 _FIRST_OFFSET = TABLE_OFFSET + SECTOR_BYTES
 _REBUILD = "build the firmware again"
 _TABLE_FIX = "correct partitions.csv and build again"
+_FIT_FIX = "make the partition larger or the file smaller"
 
 
 class ImageSetError(ConfigError):
@@ -74,8 +75,13 @@ class _Check:
                 yield f"{self.images.source}: has no {name}; {_REBUILD}"
         if bootloader is not None:
             yield from self._bootloader(bootloader)
+        entries, error = partitions.examine_table(table_part.data) if table_part is not None else ((), None)
         if table_part is not None:
-            yield from self._table(table_part, bootloader)
+            yield from self._table(table_part, entries, error, _header(bootloader))
+        table = entries if error is None else ()
+        for part in self.parts:
+            if part not in (bootloader, table_part):
+                yield from self._content(part, table)
 
     def _part(self, name: str) -> _Part | None:
         return next((part for part in self.parts if part.file.name == name), None)
@@ -108,20 +114,21 @@ class _Check:
         elif image.read_bootloader_descriptor(part.data) is None:
             yield part.finding("has no bootloader descriptor", "build it with ESP-IDF 5.1 or later")
 
-    def _table(self, part: _Part, bootloader: _Part | None) -> Iterator[str]:
+    def _table(
+        self,
+        part: _Part,
+        entries: Sequence[Partition],
+        error: partitions.PartitionTableError | None,
+        bootloader: Header | None,
+    ) -> Iterator[str]:
         if part.file.offset != TABLE_OFFSET:
             yield part.finding(f"must lie at {TABLE_OFFSET:#x}", f"set CONFIG_PARTITION_TABLE_OFFSET={TABLE_OFFSET:#x}")
-        try:
-            table = partitions.parse_table(part.data)
-        except partitions.PartitionTableError as error:
+        if error is not None:
             yield part.finding(error.detail, _REBUILD)
             return
-        for what in table_findings(table):
+        for what in table_findings(entries):
             yield part.finding(what, _TABLE_FIX)
-        yield from self._table_in_flash(part, table, _header(bootloader))
-        for other in self.parts:
-            if other.file.name not in (BOOTLOADER, PARTITION_TABLE):
-                yield from self._content(other, table)
+        yield from self._table_in_flash(part, entries, bootloader)
 
     def _table_in_flash(self, part: _Part, table: Sequence[Partition], bootloader: Header | None) -> Iterator[str]:
         """The loader goes by the flash size in its own header, whatever the chip has."""
@@ -135,22 +142,22 @@ class _Check:
                 yield part.finding(what, "set CONFIG_ESPTOOLPY_FLASHSIZE to the chip's")
 
     def _content(self, part: _Part, table: Sequence[Partition]) -> Iterator[str]:
+        is_app = part.file == self.images.app
         slot = next((slot for slot in table if slot.offset <= part.file.offset < slot.end), None)
-        if slot is None:
+        if slot is None and table:
             yield part.finding("lies in no partition of the table", _TABLE_FIX)
-        elif slot.type == partitions.TYPE_APP:
-            yield from self._application(part, slot)
-        elif part.file == self.images.app:
+        if slot is not None and part.end > slot.end:
+            yield part.finding(
+                f"{len(part.data)} bytes do not fit {slot.label!r}, which ends at {slot.end:#x}", _FIT_FIX
+            )
+        if slot is not None and is_app and slot.type != partitions.TYPE_APP:
             yield part.finding(f"lies in {slot.label!r}, which is no app partition", _TABLE_FIX)
-        elif part.end > slot.end:
-            yield part.finding(f"does not fit {slot.label!r}, which ends at {slot.end:#x}", _TABLE_FIX)
-
-    def _application(self, part: _Part, slot: Partition) -> Iterator[str]:
-        if part.file.offset != slot.offset:
+        if slot is not None and slot.type == partitions.TYPE_APP and part.file.offset != slot.offset:
             yield part.finding(f"is not at the start of {slot.label!r} ({slot.offset:#x})", _TABLE_FIX)
-        elif part.end > slot.end:
-            what = f"{len(part.data)} bytes do not fit {slot.label!r} of {slot.size}"
-            yield part.finding(what, "make the partition larger or the application smaller")
+        if is_app or (slot is not None and slot.type == partitions.TYPE_APP):
+            yield from self._application(part)
+
+    def _application(self, part: _Part) -> Iterator[str]:
         yield from self._image(part)
         if image.read_app_descriptor(part.data) is None:
             yield part.finding("has no application descriptor", "flash the application's .bin there, not another file")

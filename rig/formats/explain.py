@@ -128,7 +128,7 @@ def _image(data: bytes) -> Explanation | None:
             "load_address": f"0x{segment.load_address:08x}",
             "file_offset": f"0x{segment.offset - 8:x}",
             "size_bytes": len(segment.data),
-            "memory": image.memory_region(segment.load_address) or "none",
+            "memory": _memory(found.header, segment),
         }
         for number, segment in enumerate(found.segments)
     ]
@@ -138,6 +138,12 @@ def _image(data: bytes) -> Explanation | None:
         findings += load_findings(found.header, found.segments)
     kind = "application" if app is not None else "bootloader" if bootloader is not None else "image"
     return Explanation(kind, len(data), {**facts, **elf, **after, "segments": rows}, tuple(findings))
+
+
+def _memory(header: image.Header, segment: image.Segment) -> str:
+    if header.chip_id != image.CHIP_ID_ESP32C3:
+        return "unknown"
+    return image.memory_region(segment.load_address) or "none"
 
 
 def _descriptor_facts(

@@ -84,7 +84,10 @@ class ImageMagicError(ImageError):
 
     def __init__(self, found: int) -> None:
         self.found = found
-        super().__init__(f"image: magic byte is 0x{found:02x}, not 0x{IMAGE_MAGIC:02x}; this is no ESP32 image")
+        super().__init__(
+            f"image: magic byte is 0x{found:02x}, not 0x{IMAGE_MAGIC:02x}; "
+            "this is no ESP32 image, or a damaged one: build it again"
+        )
 
 
 class ImageChipError(ImageError):
@@ -148,7 +151,9 @@ class ImageChecksumError(ImageError):
     def __init__(self, calculated: int, stored: int) -> None:
         self.calculated = calculated
         self.stored = stored
-        super().__init__(f"image: checksum is 0x{stored:02x}, the data give 0x{calculated:02x}; the image is damaged")
+        super().__init__(
+            f"image: checksum is 0x{stored:02x}, the data give 0x{calculated:02x}; the image is damaged, build it again"
+        )
 
 
 class ImageHashError(ImageError):
@@ -159,7 +164,7 @@ class ImageHashError(ImageError):
         self.stored = stored
         super().__init__(
             f"image: the appended SHA-256 is {stored.hex()[:16]}..., the data give {calculated.hex()[:16]}...; "
-            "the image is damaged"
+            "the image is damaged, build it again"
         )
 
 

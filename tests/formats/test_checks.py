@@ -1,5 +1,6 @@
 """Image sets that must not be flashed: each fault is found, and its file, the finding and the fix are named."""
 
+import dataclasses
 import hashlib
 import json
 import struct
@@ -116,7 +117,11 @@ DAMAGES = [
         table(Partition("factory", 0, 0, APP_AT, 0x400000)),
         "'factory' ends at 0x410000, beyond the flash of 4 MiB",
     ),
-    (TABLE, table(Partition("factory", 0, 0, APP_AT, 0x1000)), f"{len(APP)} bytes do not fit 'factory' of 4096"),
+    (
+        TABLE,
+        table(Partition("factory", 0, 0, APP_AT, 0x1000)),
+        f"{len(APP)} bytes do not fit 'factory', which ends at 0x11000",
+    ),
     (TABLE, table(Partition("factory", 0, 0, 0x20000, 0x10000)), "lies in no partition of the table"),
     (TABLE, table(Partition("data", 1, 0x40, APP_AT, 0x10000)), "lies in 'data', which is no app partition"),
 ]
@@ -142,12 +147,12 @@ def test_a_damaged_file_is_named_with_the_finding(build, name, change, what):
         ({"offsets": {"app": "0x20000"}}, "app at 0x20000: is not at the start of 'factory' (0x10000)"),
         ({"offsets": {"app": "0x10010"}}, "does not begin at a sector"),
         ({"offsets": {"app": "0x3ff000"}}, "beyond the flash of 4 MiB"),
-        ({"more": {"0x190000": "app.bin"}}, "app at 0x190000: does not fit 'creds', which ends at 0x193000"),
+        ({"more": {"0x190000": "app.bin"}}, "bytes do not fit 'creds', which ends at 0x193000"),
         ({"more": {"0x300000": "app.bin"}}, "app at 0x300000: lies in no partition of the table"),
     ],
 )
 def test_a_file_in_the_wrong_place_is_named(build, arguments, what):
-    name, change = ("app.bin", lambda data: data + b"x" * 0x3000) if "does not fit" in what else (None, None)
+    name, change = ("app.bin", lambda data: data + b"x" * 0x3000) if "'creds'" in what else (None, None)
     if "starts before" in what:
         with pytest.raises(ConfigError, match="starts before bootloader ends"):
             build(**arguments)
@@ -172,6 +177,24 @@ def test_all_findings_are_told_at_once(build):
     assert "is built for esp32s3" in chip
     assert "built for chip id 9" in image_chip
     assert ">= v2.0" in revision
+
+
+def test_the_application_is_checked_although_the_table_is_damaged(build):
+    images = build(TABLE, flip(12))
+    images.app.path.write_bytes(flip(0x500)(APP))
+    with pytest.raises(ImageSetError) as caught:
+        check_image_set(images)
+    assert "Incorrect MD5 checksum" in caught.value.findings[0]
+    assert "app at 0x10000: checksum is" in caught.value.findings[1]
+
+
+def test_a_part_that_is_missing_is_named(build):
+    images = build()
+    incomplete = dataclasses.replace(images, files=(images.app,))
+    with pytest.raises(ImageSetError) as caught:
+        check_image_set(incomplete)
+    assert "flasher_args.json: has no bootloader; build" in caught.value.findings[0]
+    assert "flasher_args.json: has no partition-table; build" in caught.value.findings[1]
 
 
 def test_without_a_revision_any_is_accepted(build):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from rig.errors import ConfigError
 from rig.formats import image, partitions
+from rig.formats.checks import check_image_set
 from rig.formats.flasher_args import read_image_set
 
 GOOD = {
@@ -185,6 +186,7 @@ def test_a_merged_image_comes_apart(tmp_path, options):
     for file in images.files:
         assert file.read().rstrip(b"\xff") == PARTS[file.offset].rstrip(b"\xff")
     assert images.app.read() == OTHER
+    check_image_set(images, revision=4)
 
 
 def test_an_erased_ota_data_partition_stays_in_the_set_and_chooses_the_first_slot(tmp_path):

@@ -5,6 +5,7 @@ are put into flash as another tool would put them, past the rig's checks.
 """
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,8 @@ from rig.formats import image, partitions
 from rig.formats.checks import ImageSetError, check_image_set
 from rig.formats.flasher_args import ImageSet, read_image_set
 
-MAC = "7c:df:a1:0a:ff:c0"
+# Locally administered, and another one in each process that runs tests: a board is locked by its MAC.
+MAC = "02:dd:" + os.getpid().to_bytes(4, "big").hex(":")
 CHIP_REVISION = 4
 TABLE_CSV = "nvs, data, nvs, 0x9000, 24K\nfactory, app, factory, 0x10000, 2M\n"
 PATHS = {0: "bootloader/bootloader.bin", 0x8000: "partition_table/partition-table.bin", 0x10000: "app.bin"}
@@ -80,7 +82,7 @@ ROWS = {
         0,
         flip(0x500),
         "the data give 0x",
-        sums("Checksum failure. Calculated 0x{calculated:x} stored 0x{stored:x}", STOPPED),
+        sums("Checksum failure. Calculated 0x{calculated:02x} stored 0x{stored:02x}", STOPPED),
         "stops",
     ),
     "partition table blank": Row(
@@ -182,7 +184,7 @@ def test_a_damaged_image_is_found_before_flashing_and_named_after(
         check_image_set(write_image_set(tmp_path, damaged), revision=CHIP_REVISION)
     assert re.search(f"{PATHS[row.part]}: .*{re.escape(row.finding)}", str(found.value))
 
-    with opened(run_board(flash=flash_content(damaged)).url, tmp_path / "console.log") as board:
+    with opened(run_board(flash=flash_content(damaged), mac=MAC).url, tmp_path / "console.log") as board:
         board.hard_reset()
         with pytest.raises(BootFailure) as failure:
             board.wait_network()
