@@ -51,7 +51,8 @@ _FAILURES = re.compile(
 _VIRTUAL_BENCH = "virtual bench:"
 # What the ROM says when GPIO9 was low at reset: it waits for a flasher.
 _IN_LOADER = re.compile(r"waiting for download|wait (?:usb|uart0) download")
-_FIRST_TEXT_S = 2.0  # the ROM's first line comes some 20 ms after a reset
+_ROM_STARTS = "rst:0x"
+_FIRST_TEXT_S = 2.0  # the ROM's first lines come some 20 ms after a reset
 
 
 @dataclass(frozen=True)
@@ -182,15 +183,15 @@ class Board:
             self.power_on()
 
     def starts_from_reset(self) -> bool:
-        """Reset the chip through EN, and say whether it prints something after that."""
+        """Reset the chip through EN, and say whether its ROM tells of a start after that."""
         return self._silence_after(self.hard_reset) is None
 
     def recover(self) -> None:
         """Start a board of unknown state, with more than a reset where a reset does not start it.
 
-        Proof of the start is what the board prints after it. Tried in this order: reset through EN; what reaches its
-        loader (see rig.board.loader.connect), which wakes it from sleep, waits for its port and switches its power,
-        and then a reset; power alone, which is enough for a board without reset lines.
+        Proof of the start is what the ROM prints. Tried in this order: reset through EN; what reaches its loader (see
+        rig.board.loader.connect), which wakes it from sleep, waits for its port and switches its power, and then a
+        reset; power alone, which is enough for a board without reset lines.
 
         Raises BoardDead with each step when nothing helps.
         """
@@ -255,12 +256,13 @@ class Board:
         return Recovery(self.power, self._on_step)
 
     def _silence_after(self, start: Callable[[], None]) -> str | None:
-        """Start the board; None when it prints something, else what was said instead."""
+        """Start the board; None when its ROM says so, else what was said instead.
+
+        Any other text proves nothing: a board whose reset line is cut goes on talking.
+        """
         try:
             start()
-            self.console.wait_for(
-                lambda: self.console.lines_since(self._started_s) or None, _FIRST_TEXT_S, "text from the board"
-            )
+            self.console.wait_line(_ROM_STARTS, since_s=self._started_s, timeout_s=_FIRST_TEXT_S)
         except (BenchError, ConsoleTimeout) as error:
             return first_line(error)
         return None
