@@ -2,8 +2,10 @@
 
 What differs is found by MD5 sums that the chip makes of its own flash. Of each part as a whole, by the mask ROM: where
 all are right, nothing has to be uploaded to the chip. Then, by esptool's stub, of blocks of 64 KiB and of sectors of
-4 KiB in them. At 460800 baud a sector costs 90 ms on the wire (half of it where it compresses well) and 45 ms to erase,
-the sum of one a round trip and the time to read 4 KiB, some 5 ms: so asking pays, also where most has changed.
+4 KiB in them. At 460800 baud a sector costs 90 ms on the wire and 45 ms to erase, asking for the sum of one a round
+trip of some milliseconds. On a virtual board with the line's and the flash's own times, an application of 1 MiB with
+three sectors changed took 3 s instead of 25 s, and one changed everywhere no longer than without asking. (What a real
+chip needs for a sum is not in these figures.)
 """
 
 import hashlib
