@@ -12,7 +12,6 @@ from typing import Literal, TypeVar
 from rig.bench.bench import board_of, provisioning_of
 from rig.bench.config import BoardConfig, load_bench
 from rig.board import Board, FlashedPart, FlashReport
-from rig.clock import now_s
 from rig.errors import ConfigError, DeviceError, RigError
 from rig.formats.flasher_args import read_image_set
 
@@ -27,9 +26,8 @@ def flash_boards(bench_file: Path, log_directory: Path) -> None:
     """Flash each board with the firmware and credentials that the bench file names, and wait for its network."""
 
     def flash(config: BoardConfig, board: Board) -> None:
-        since_s = now_s()
         _flash(config, board, bench_file, "auto")
-        board.wait_network(_NETWORK_TIMEOUT_S, since_s=since_s)
+        board.wait_network(_NETWORK_TIMEOUT_S)
 
     for outcome in _with_each(load_bench(bench_file).boards, bench_file, log_directory, flash):
         outcome.result()

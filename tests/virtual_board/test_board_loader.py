@@ -92,7 +92,7 @@ def test_unknown_commands_and_stub_commands_without_a_stub_are_refused(flash: Fl
     for opcode in (0x77, ERASE_FLASH, READ_FLASH):
         assert host.say(opcode)[0][-4:] == b"\x01\x05\x00\x00"
     host.start_stub()
-    assert host.say(0x77)[0][-2:] == b"\x01\xff"
+    assert host.say(0x77)[0][-2:] == b"\xff\x00"
 
 
 def test_a_block_with_a_wrong_checksum_is_refused_and_not_written(flash: Flash) -> None:

@@ -44,6 +44,11 @@ class _Fault(enum.Enum):
     NOT_WRITING = (0x06, 0xC6)
     INFLATE_FAILED = (0x0B, 0xC7)
 
+    def status(self, *, stub: bool) -> bytes:
+        """Return the status bytes that end the reply."""
+        of_rom, of_stub = self.value
+        return bytes([of_stub, 0]) if stub else bytes([1, of_rom, 0, 0])
+
 
 class _Refused(Exception):
     """A command fails."""
@@ -186,8 +191,7 @@ class Loader:
             return  # the ROM looks at the fuse after each command
         if value is None:
             value = 0 if self._stub else self._last_value  # the ROM does not clear it
-        status = bytes([1, fault.value[1 if self._stub else 0]]) if fault else b"\0\0"
-        status += b"" if self._stub else b"\0\0"
+        status = fault.status(stub=self._stub) if fault else bytes(2 if self._stub else 4)
         self._say(_REQUEST.pack(1, opcode, len(data) + len(status), value) + data + status)
 
     def _say(self, payload: bytes) -> None:
