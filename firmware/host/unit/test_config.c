@@ -48,7 +48,7 @@ static void good_objects(void)
     CHECK(config.max_sessions == 3);
     check_good("{\"max_sessions\" : 12 ,\n\"idle_timeout_s\":10,\"telemetry_period_ms\":3600000}");
     CHECK(config.max_sessions == 12 && config.idle_timeout_s == 10 && config.telemetry_period_ms == 3600000);
-    CHECK(config.max_handshakes == 6 && config.handshake_timeout_ms == 30000);
+    CHECK(config.max_handshakes == 4 && config.handshake_timeout_ms == 30000);
 }
 
 static void bad_values(void)
@@ -125,7 +125,7 @@ static void cut_off(void)
 
 static void what_is_printed_can_be_read(void)
 {
-    static const char expected[] = "{\"max_sessions\":12,\"max_handshakes\":6,\"handshake_timeout_ms\":30000,"
+    static const char expected[] = "{\"max_sessions\":12,\"max_handshakes\":4,\"handshake_timeout_ms\":30000,"
                                    "\"idle_timeout_s\":3600,\"telemetry_period_ms\":10000}";
     uint8_t text[160];
     writer_t writer = {.bytes = text, .size = sizeof(text)};

@@ -14,7 +14,7 @@ typedef struct {
 
 static const setting_t settings[] = {
     {"max_sessions", offsetof(config_t, max_sessions), 12, {1, 12}},
-    {"max_handshakes", offsetof(config_t, max_handshakes), 6, {2, 6}},
+    {"max_handshakes", offsetof(config_t, max_handshakes), 4, {2, 6}},
     {"handshake_timeout_ms", offsetof(config_t, handshake_timeout_ms), 30000, {1000, 60000}},
     {"idle_timeout_s", offsetof(config_t, idle_timeout_s), 3600, {10, 86400}},
     {"telemetry_period_ms", offsetof(config_t, telemetry_period_ms), 10000, {100, 3600000}},

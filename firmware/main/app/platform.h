@@ -46,6 +46,9 @@ int platform_wake_cause(void);
 
 size_t platform_free_heap(void);
 
+/* So little is free that nothing new should be begun. */
+bool platform_heap_is_low(void);
+
 /* Random numbers of the hardware, good for keys and nonces. */
 void platform_random(void *buffer, size_t size);
 

@@ -340,9 +340,15 @@ void sessions_request(const coap_session_t *session)
     }
 }
 
+/* One at a time when memory runs short: what is held already, and the network's own buffers, come first. */
+static unsigned handshakes_allowed(void)
+{
+    return platform_heap_is_low() ? 1 : at_most(limits->max_handshakes, HANDSHAKES_MAX);
+}
+
 void sessions_check(void)
 {
-    unsigned most = at_most(limits->max_handshakes, HANDSHAKES_MAX);
+    unsigned most = handshakes_allowed();
 
     for (size_t i = 0; i < TABLE_SIZE; i++) {
         check(&table[i]);

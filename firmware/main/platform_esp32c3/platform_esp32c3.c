@@ -22,6 +22,8 @@
 #include "sdkconfig.h"
 
 #define RETAINED_SIZE 64
+/* For the network driver, which cannot go on without buffers, and for requests of the sessions that there are. */
+#define HEAP_RESERVE (32 * 1024)
 
 static const char *const TAG = "platform";
 
@@ -63,6 +65,11 @@ int platform_wake_cause(void)
 size_t platform_free_heap(void)
 {
     return esp_get_free_heap_size();
+}
+
+bool platform_heap_is_low(void)
+{
+    return esp_get_free_heap_size() < HEAP_RESERVE;
 }
 
 void platform_random(void *buffer, size_t size)
