@@ -41,7 +41,7 @@ def test_a_new_chip_has_nothing_burnt_and_runs_on(virtual_boards, firmware_conte
     with virtual.open(tmp_path / "console.log") as board:
         fuses = board.fuses()
         board.wait_network()
-    assert (fuses.mac, fuses.revision) == (virtual.mac, "v0.4")
+    assert (fuses.mac, fuses.revision) == (virtual.mac, "v0.3")
     assert not fuses.secure_boot_en
     assert not fuses.flash_encrypted
     assert [key.purpose for key in fuses.key_blocks] == ["USER"] * 6
@@ -147,7 +147,7 @@ def test_boards_are_read_in_threads_of_their_own(virtual_boards):
 def test_the_command_line_for_a_port(virtual_board):
     ended = rig("fuses", "--port", virtual_board.url)
     assert ended.returncode == 0, ended.stderr
-    assert f"{virtual_board.mac}, ESP32-C3 v0.4" in ended.stdout
+    assert f"{virtual_board.mac}, ESP32-C3 v0.3" in ended.stdout
     assert "PLT-04" in ended.stdout
     machine = json.loads(rig("fuses", "--port", virtual_board.url, "--json").stdout)
     (board,) = machine["boards"]

@@ -78,7 +78,7 @@ FAULTS = {
     ),
     "app revision": (
         put(APP + 15, (200).to_bytes(2, "little")),
-        r"boot_comm: Image requires chip rev >= v2\.0, but chip is v0\.4\r\n" + NOT_BOOTABLE + LOOP,
+        r"boot_comm: Image requires chip rev >= v2\.0, but chip is v0\.3\r\n" + NOT_BOOTABLE + LOOP,
     ),
     "bootloader segment count": (
         put(1, b"\x11"),
@@ -89,8 +89,8 @@ FAULTS = {
         r"mode:DIO, clock div:1\r\nInvalid image block, can't boot\.\r\n" + STOPPED,
     ),
     "app for older chips": (
-        put(APP + 17, (3).to_bytes(2, "little")),
-        r"boot_comm: Image requires chip rev <= v0\.3, but chip is v0\.4\r\n" + NOT_BOOTABLE + LOOP,
+        put(APP + 17, (2).to_bytes(2, "little")),
+        r"boot_comm: Image requires chip rev <= v0\.2, but chip is v0\.3\r\n" + NOT_BOOTABLE + LOOP,
     ),
     "app segment length": (
         put(APP + 31, b"\x7f"),

@@ -52,7 +52,7 @@ def test_rom_alone_writes_and_reads(run_board):
     data = os.urandom(0x2100)
     with connected(board, stub=False) as rom:
         assert not rom.IS_STUB
-        assert rom.get_chip_revision() == 4
+        assert rom.get_chip_revision() == 3
         esptool.attach_flash(rom)
         esptool.write_flash(rom, [(0x20000, data)], no_compress=True, flash_size="4MB")
         assert rom.read_flash(0x20000, 200) == data[:200]

@@ -21,7 +21,7 @@ from rig.formats.flasher_args import ImageSet, read_image_set
 
 # Locally administered, and another one in each process that runs tests: a board is locked by its MAC.
 MAC = "02:dd:" + os.getpid().to_bytes(4, "big").hex(":")
-CHIP_REVISION = 4
+CHIP_REVISION = 3
 TABLE_CSV = "nvs, data, nvs, 0x9000, 24K\nfactory, app, factory, 0x10000, 2M\n"
 PATHS = {0: "bootloader/bootloader.bin", 0x8000: "partition_table/partition-table.bin", 0x10000: "app.bin"}
 NAMES = {0: "bootloader", 0x8000: "partition-table", 0x10000: "app"}
@@ -130,8 +130,8 @@ ROWS = {
     "app min revision": Row(
         0x10000,
         put(15, (200).to_bytes(2, "little")),
-        "needs chip revision >= v2.0, the chip is v0.4",
-        words("boot_comm: Image requires chip rev >= v2.0, but chip is v0.4", *NOT_BOOTABLE),
+        "needs chip revision >= v2.0, the chip is v0.3",
+        words("boot_comm: Image requires chip rev >= v2.0, but chip is v0.3", *NOT_BOOTABLE),
         "resets",
     ),
 }

@@ -41,7 +41,7 @@ def test_esptool_writes_verifies_reads_and_erases(port: str, board, esptool, tmp
         arguments += [hex(offset), path]
 
     said = esptool(port, "flash-id")
-    assert "ESP32-C3 (QFN32) (revision v0.4)" in said
+    assert "ESP32-C3 (QFN32) (revision v0.3)" in said
     assert MAC in said
     assert "Detected flash size: 4MB" in said
     assert esptool(port, "write-flash", *arguments).count("Hash of data verified.") == 3

@@ -10,7 +10,7 @@ from rig.virtual.board import efuse
 from rig.virtual.board.efuse import Efuse
 from rig.virtual.board.flash import FLASH_BYTES, Flash
 
-REVISION = 4  # v0.4: major * 100 + minor
+REVISION = 3  # v0.3: major * 100 + minor; the revision of the chip whose texts are in bootloader.py
 
 _SPI1 = 0x60002000
 _SPI_CMD, _SPI_ADDR, _SPI_USR2 = _SPI1, _SPI1 + 0x04, _SPI1 + 0x20
