@@ -18,6 +18,9 @@
 /* libcoap does not answer a stranger when it counts more hellos and handshakes than this. */
 #define ADMIT_ALL 0xffffu
 #define ADMIT_NONE 1u
+/* The door closes at two, so fewer cannot be kept: the second would be given up just after it was told its cookie, come
+ * back with it at once, and so on. */
+#define HANDSHAKES_MIN (ADMIT_NONE + 1)
 
 typedef enum { PHASE_NONE, PHASE_HELLO, PHASE_HANDSHAKE, PHASE_OPEN } phase_t;
 
@@ -340,10 +343,10 @@ void sessions_request(const coap_session_t *session)
     }
 }
 
-/* One at a time when memory runs short: what is held already, and the network's own buffers, come first. */
+/* Few at a time when memory runs short: what is held already, and the network's own buffers, come first. */
 static unsigned handshakes_allowed(void)
 {
-    return platform_heap_is_low() ? 1 : at_most(limits->max_handshakes, HANDSHAKES_MAX);
+    return platform_heap_is_low() ? HANDSHAKES_MIN : at_most(limits->max_handshakes, HANDSHAKES_MAX);
 }
 
 void sessions_check(void)
