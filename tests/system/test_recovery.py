@@ -10,6 +10,8 @@ from typing import Any, cast
 import pytest
 import yaml
 
+from rig.board import Console
+from rig.clock import now_s
 from rig.evidence.record import JOURNAL
 from rig.fixtures.coaps import Coaps, NoProofOfLife
 from rig.fixtures.session import RigSession, Settings
@@ -28,16 +30,20 @@ def test_it(board, measure):
 class Forgetful:
     """A device that answers nobody until its power has been away once more."""
 
-    def __init__(self, console: Path) -> None:
+    def __init__(self, console: Console) -> None:
         self._console = console
-        self._starts_before = 0
+        self._asked_s: float | None = None
 
     def prove_alive(self) -> None:
-        starts = self._console.read_text().count("(POWERON)")
-        if not self._starts_before:
-            self._starts_before = starts
+        if self._asked_s is None:
+            self._asked_s = now_s()
             raise NoProofOfLife("no proof of life")
-        assert starts > self._starts_before
+        since_s = self._asked_s
+        self._console.wait_for(
+            lambda: next((line for line in self._console.lines_since(since_s) if "(POWERON)" in line.text), None),
+            10.0,
+            "a start after the loss of power",
+        )
 
 
 @pytest.fixture
@@ -110,7 +116,7 @@ def test_a_device_that_stays_deaf_after_a_reset_gets_a_power_cycle(hung_board: P
     try:
         assert session.bench.board is not None
         before = len(retries(run))
-        session.prove_alive(cast(Coaps, Forgetful(session.bench.board.console.logfile)))
+        session.prove_alive(cast(Coaps, Forgetful(session.bench.board.console)))
     finally:
         session.close(0)
     assert [step["what"] for step in retries(run)[before:]] == [
