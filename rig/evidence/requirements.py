@@ -48,14 +48,27 @@ def _documents_and_sections(clause: str) -> str:
     return clause
 
 
+_PROVISIONS = {f"5.{n}": count for n, count in enumerate((5, 3, 16, 4, 8, 9, 2, 3, 3, 1, 4, 3, 1), start=1)} | {"6": 5}
+_MECHANISM = (
+    "^(ACM-[12]|AUM-(1-[12]|[2346]|5-[12])|SUM-[1-3]|SSM-[1-3]|SCM-[1-4]|RLM-1|NMM-1|TCM-1|CCK-[1-3]|GEC-[1-6]|CRY-1)$"
+)
+
+
+def _known_provision(name: str) -> str:
+    section, _, number = name.partition("-")
+    if not number.isdecimal() or not 1 <= int(number) <= _PROVISIONS.get(section, 0):
+        raise ValueError(f"there is no provision {name!r} in EN 303 645 V2.1.1")
+    return name
+
+
 def _known_claim(name: str) -> str:
     if name not in CLAIMS:
         raise ValueError(f"no claim is called {name!r}; known: {', '.join(CLAIMS)}")
     return name
 
 
-Provision = Annotated[str, Field(pattern=r"^(5\.[0-9]{1,2}|6)-[0-9]{1,2}$")]
-Mechanism = Annotated[str, Field(pattern=r"^(ACM|AUM|SUM|SSM|SCM|RLM|NMM|TCM|CCK|GEC|CRY)-[1-9](-[12])?$")]
+Provision = Annotated[str, AfterValidator(_known_provision)]
+Mechanism = Annotated[str, Field(pattern=_MECHANISM)]
 Safeguard = Annotated[str, Field(pattern=r"^\([a-e]\)(\([1-9]\)(\([iv]+\))?)?$")]
 Capability = Literal[
     "device identification",

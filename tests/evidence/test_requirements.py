@@ -104,7 +104,12 @@ def test_nothing_is_called_more_than_evidence() -> None:
             ".\n    evidence_for: {iso: [1]}\n",
             "file.yaml:8: requirements.0.evidence_for.iso: unknown key; known",
         ),
-        (".\n", ".\n    evidence_for: {etsi: [5.5]}\n", "file.yaml:8: requirements.0.evidence_for.etsi.0: "),
+        (
+            ".\n",
+            ".\n    evidence_for: {etsi: [5.5-9]}\n",
+            "file.yaml:8: requirements.0.evidence_for.etsi.0: there is no provision",
+        ),
+        (".\n", ".\n    evidence_for: {en18031: [GEC-7]}\n", "file.yaml:8: requirements.0.evidence_for.en18031.0: "),
         (".\n", ".\n    evidence_for: {hipaa: [f]}\n", "file.yaml:8: requirements.0.evidence_for.hipaa.0: string"),
     ],
 )
