@@ -3,5 +3,5 @@
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-CATALOGUE = HERE / "requirements.yaml"
+CATALOGUE = HERE / "requirements"
 LIMITS = HERE / "limits.yaml"

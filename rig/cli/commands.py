@@ -1,11 +1,10 @@
-"""The commands that look and tell: report, doctor, bench, requirements, faults."""
+"""The commands that look and tell: report, doctor, bench, faults."""
 
 import json
 import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -51,10 +50,10 @@ def _diagnose(bench: Path, logs: Path, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"findings": [asdict(one) for one in findings]}, indent=1))
     else:
-        table = _table("part", "check", "", "")
+        table = table_of("part", "check", "", "")
         for one in findings:
             table.add_row(one.part, one.check, "[green]ok[/]" if one.ok else "[bold red]wrong[/]", escape(one.detail))
-        _print(table)
+        print_table(table)
     return 0 if all(one.ok for one in findings) else 2
 
 
@@ -69,43 +68,6 @@ def show_bench(file: Path, *, as_json: bool) -> int:
     return 0
 
 
-def requirements(*, as_json: bool) -> int:
-    """List the requirement catalogue with the tests that verify each row."""
-    from rig.evidence.requirements import load_catalogue
-    from rig.testplans import CATALOGUE
-
-    rows = load_catalogue(CATALOGUE).requirements
-    tests = _tests_by_requirement()
-    if as_json:
-        listed: list[dict[str, Any]] = [{**row.model_dump(), "tests": tests.get(row.id, [])} for row in rows]
-        print(json.dumps({"requirements": listed}, indent=1))
-        return 0
-    table = _table("id", "level", "title", "clause", "verified by")
-    for row in rows:
-        table.add_row(row.id, row.level, row.title, row.clause, ", ".join(tests.get(row.id, [])) or "[red]no test[/]")
-    _print(table)
-    return 0
-
-
-def _tests_by_requirement() -> dict[str, list[str]]:
-    import pytest
-
-    from rig.testplans import HERE
-
-    found: dict[str, list[str]] = {}
-
-    class Collector:
-        def pytest_collection_finish(self, session: pytest.Session) -> None:
-            for item in session.items:
-                for key, value in item.user_properties:
-                    if key == "verifies":
-                        found.setdefault(str(value), []).append(item.nodeid.rsplit("::", 1)[-1])
-
-    arguments = [str(HERE), "-c", str(HERE / "pytest.ini"), f"--rootdir={HERE}", "--collect-only", "-p", "no:terminal"]
-    pytest.main(arguments, plugins=[Collector()])
-    return found
-
-
 def faults(*, as_json: bool) -> int:
     """List the faulty devices of the virtual bench and the requirements that each must turn red."""
     from rig.virtual.faults import FAULTS
@@ -114,19 +76,20 @@ def faults(*, as_json: bool) -> int:
         rows = [{"name": one.name, "title": one.title, "requirements": list(one.turns_red)} for one in FAULTS]
         print(json.dumps({"faults": rows}, indent=1))
         return 0
-    table = _table("name", "what is wrong", "turns red")
+    table = table_of("name", "what is wrong", "turns red")
     for one in FAULTS:
         table.add_row(one.name, one.title, ", ".join(one.turns_red))
-    _print(table)
+    print_table(table)
     return 0
 
 
-def _print(table: Table) -> None:
+def print_table(table: Table) -> None:
     """Print *table* in the terminal's width, or in one that cuts nothing where there is no terminal."""
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
-def _table(*columns: str) -> Table:
+def table_of(*columns: str) -> Table:
+    """Return an empty table without a frame."""
     table = Table(box=None)
     for column in columns:
         table.add_column(column)

@@ -56,6 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_json(image)
 
     requirements = commands.add_parser("requirements", help="list the requirement catalogue and its tests")
+    _add_filters(requirements)
     _add_json(requirements)
 
     faults = commands.add_parser("faults", help="list the faulty devices of the virtual bench")
@@ -80,6 +81,16 @@ def _add_run(parser: argparse.ArgumentParser, *, bench: bool) -> None:
     parser.add_argument("--limits", type=Path, help="limits file (default: the test plans' own)")
     parser.add_argument("-k", dest="keyword", metavar="EXPRESSION", help="run only tests whose names match")
     _add_json(parser)
+
+
+def _add_filters(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("words", nargs="*", metavar="WORD", help="only rows that have every word in one of their texts")
+    parser.add_argument("--area", help="only ids with these letters, such as PSK")
+    parser.add_argument("--level", help="MUST, SHOULD, policy or report")
+    parser.add_argument("--standard", help="only evidence for this one: etsi, en18031, nist or hipaa")
+    covered = parser.add_mutually_exclusive_group()
+    covered.add_argument("--tested", action="store_true", help="only rows that a test verifies")
+    covered.add_argument("--untested", action="store_true", help="only rows that no test verifies")
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:
@@ -131,7 +142,9 @@ def _dispatch(options: argparse.Namespace) -> int:
 
             return image.show(options.file, as_json=options.json)
         case "requirements":
-            return commands.requirements(as_json=options.json)
+            from rig.cli.requirements import show_requirements
+
+            return show_requirements(options)
         case "faults":
             return commands.faults(as_json=options.json)
         case _:

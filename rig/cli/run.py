@@ -43,7 +43,7 @@ def load_plan(name: str) -> tuple[str, Plan, Path]:
     shipped = HERE / f"{name}.yaml"
     path = shipped if shipped.is_file() else Path(name)
     if not path.is_file():
-        known = ", ".join(sorted(one.stem for one in HERE.glob("*.yaml") if one.stem not in ("limits", "requirements")))
+        known = ", ".join(sorted(one.stem for one in HERE.glob("*.yaml") if one.stem != "limits"))
         raise ConfigError(f"no plan is called {name!r}, and there is no such file (plans: {known})")
     return path.stem, load_checked(path, Plan), path.parent
 

@@ -12,7 +12,7 @@ class State(StrEnum):
     PASS = "pass"
     FAIL = "fail"
     DEVIATION = "deviation"
-    """A SHOULD that the device does not meet."""
+    """A SHOULD that the device does not meet, or a reported property that is not as its clause has it."""
     CONDITIONAL = "conditional"
     """Inside the guard band; the side of the limit it lies on is told with it."""
     NOT_SUPPORTED = "not-supported"
@@ -24,7 +24,8 @@ class State(StrEnum):
 
 
 Side = Literal["pass", "fail"]
-Level = Literal["MUST", "SHOULD", "policy"]
+Level = Literal["MUST", "SHOULD", "policy", "report"]
+"""``policy``: the rig proposes it, the clause is only the motive; ``report``: told, and never failed."""
 
 _WORST_FIRST = (
     State.FAIL,
@@ -46,7 +47,7 @@ def worst(states: Iterable[State]) -> State:
 
 def unmet(level: Level) -> State:
     """Return the state of a requirement of *level* that the device does not meet."""
-    return State.DEVIATION if level == "SHOULD" else State.FAIL
+    return State.DEVIATION if level in ("SHOULD", "report") else State.FAIL
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,8 @@ class Verifier:
     ) -> None:
         """State whether *requirement* is met, from something that was observed.
 
-        Raises :class:`VerdictFailed` for a MUST or policy that is not met; a SHOULD that is not met is a deviation,
-        which is recorded and does not fail the test.
+        Raises :class:`VerdictFailed` for a MUST or policy that is not met; a SHOULD or report that is not met is a
+        deviation, which is recorded and does not fail the test.
         """
         state = State.PASS if met else unmet(self._row(requirement).level)
         self.state(requirement, state, statement, observed=observed, evidence=evidence, notes=notes)

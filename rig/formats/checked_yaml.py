@@ -62,6 +62,11 @@ def load_checked(path: Path, model: type[Model]) -> Model:
         raise ConfigError("\n".join(found)) from None
 
 
+def place_of(path: Path, location: tuple[int | str, ...]) -> str:
+    """Return ``file:line`` of the part of *path*, a file that has been read, to which *location* leads."""
+    return f"{path}:{_line_of(yaml.compose(path.read_text(encoding='utf-8'), Loader=_Loader), location)}"
+
+
 def _yaml_line(error: Exception) -> int:
     mark = getattr(error, "problem_mark", None)
     return int(mark.line) + 1 if mark is not None else 1

@@ -19,7 +19,7 @@ class Bed:
     """A verifier over the shipped catalogue and limits, and what it has written."""
 
     def __init__(self, record: RunRecord) -> None:
-        rows = load_catalogue(CATALOGUE).by_id()
+        rows = load_catalogue(CATALOGUE)
         named = {one: rows[one] for one in ("PSK-01", "CK-01", "ENE-04")}
         self.verifier = Verifier(record, "test_it", named, Limits(LIMITS))
         self._journal = record.directory / JOURNAL
