@@ -84,13 +84,16 @@ class Dissector:
 
 
 def dissect_capture(
-    packets: Iterable[Packet], psks: Mapping[bytes, bytes], client_ports: Collection[int] | None = None
+    packets: Iterable[Packet],
+    psks: Mapping[bytes, bytes],
+    client_ports: Collection[int] | None = None,
+    master_secrets: Mapping[bytes, bytes] = _NONE,
 ) -> tuple[Session, ...]:
     """Return the sessions on the board's side of a capture.
 
     *client_ports* keeps those of clients with these ports, as the board saw them; None keeps all.
     """
-    dissector = Dissector(psks)
+    dissector = Dissector(psks, master_secrets)
     for packet in packets:
         if packet.side == "board":
             dissector.feed(packet.t_s, packet.source, packet.destination, packet.payload)

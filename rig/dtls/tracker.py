@@ -15,11 +15,10 @@ from rig.dtls.wire import DecodeError
 
 _CLIENT_SENDS = {
     HandshakeType.CLIENT_HELLO,
-    HandshakeType.CERTIFICATE,
     HandshakeType.CLIENT_KEY_EXCHANGE,
     HandshakeType.CERTIFICATE_VERIFY,
-    HandshakeType.FINISHED,
 }
+_BOTH_SEND = {HandshakeType.CERTIFICATE, HandshakeType.FINISHED}
 
 
 @dataclass
@@ -121,7 +120,7 @@ class Tracker:
                 self._take_message(entry, message)
 
     def _take_message(self, entry: _Entry, message: Message) -> None:
-        if entry.from_client != (message.kind in _CLIENT_SENDS) and message.kind != HandshakeType.FINISHED:
+        if entry.from_client != (message.kind in _CLIENT_SENDS) and message.kind not in _BOTH_SEND:
             return  # an echo, or a confused peer
         seen = _Seen(entry.t_s, entry.record.epoch, message)
         if message.kind == HandshakeType.HELLO_VERIFY_REQUEST:
