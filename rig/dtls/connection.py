@@ -1,0 +1,336 @@
+"""The state of a DTLS 1.2 PSK client: what was said so far, and what an orderly client would say next.
+
+Nothing here is sent and nothing waits. The builders return messages; the session changes as if they had been sent.
+"""
+
+import hashlib
+import secrets
+from collections import defaultdict, deque
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rig.dtls import contents, extensions, suites
+from rig.dtls.alerts import Alert, decode_alert
+from rig.dtls.contents import Received
+from rig.dtls.conversation import Moment
+from rig.dtls.handshake import (
+    ClientHello,
+    ClientKeyExchange,
+    Extensions,
+    HandshakeType,
+    HelloVerifyRequest,
+    Message,
+    ServerHello,
+    parse_fragments,
+)
+from rig.dtls.inbox import Delivery, Inbox, Place
+from rig.dtls.outgoing import Content, HandshakeMessage, OutgoingRecord, Payload
+from rig.dtls.records import DTLS_1_2, ContentType, Record, parse_datagram
+from rig.dtls.suites import Protection
+from rig.dtls.wire import DecodeError
+from rig.errors import DeviceError
+
+PSK_AES_128_CCM_8 = 0xC0A8
+RENEGOTIATION_SCSV = 0x00FF  # RFC 5746 3.3
+SUITES = (PSK_AES_128_CCM_8, RENEGOTIATION_SCSV)
+EXTENSIONS = extensions.pairs(extensions.ExtendedMasterSecret())
+
+
+class NoKeys(DeviceError):
+    """A step needs keys that cannot be had: there is no ServerHello, or it chose a suite that is not known here."""
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Both directions of one epoch."""
+
+    write: Protection
+    read: Protection
+
+
+@dataclass(frozen=True)
+class ResumableSession:
+    """What a client keeps of a session. ``ticket`` is empty where the server keeps the state itself."""
+
+    session_id: bytes
+    ticket: bytes
+    master_secret: bytes
+    suite: int
+
+
+class Connection:
+    """One client on one 5-tuple. Attributes are a script's to read and to set.
+
+    epoch: of what is built next; `change_cipher_spec` raises it
+    keys: by epoch
+    sequences: next record sequence number of each epoch
+    message_seq: of the handshake message that is built next
+    transcript: the handshake messages so far, as they are hashed
+    seen: everything that came; unread: what of it no script has looked at
+    sent: every datagram that left and when
+    server_verified: whether the server's Finished was right; None before it came
+    """
+
+    def __init__(
+        self,
+        identity: bytes,
+        psk: bytes,
+        *,
+        offered_suites: tuple[int, ...] = SUITES,
+        hello_extensions: Extensions | None = EXTENSIONS,
+        resume: ResumableSession | None = None,
+    ) -> None:
+        """*psk* may be any key, also the wrong one."""
+        self.identity = identity
+        self.psk = psk
+        self.offered_suites = offered_suites
+        self.hello_extensions = hello_extensions
+        self.resume = resume
+        self.version = DTLS_1_2
+        self.epoch = 0
+        self.sequences: defaultdict[int, int] = defaultdict(int)
+        self.seen: list[Received] = []
+        self.unread: deque[Received] = deque()
+        self.sent: list[Moment] = []
+        self.keys: dict[int, Keys] = {}
+        self._early: list[tuple[float, Record]] = []
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin a new handshake; a session that is up stays up (RFC 6347 4.2.8, RFC 5246 7.4.1.2)."""
+        self.client_random = secrets.token_bytes(32)
+        self.session_id = self.resume.session_id if self.resume else b""
+        self.cookie = b""
+        self.message_seq = 0
+        self.transcript = b""
+        self.server_hello: ServerHello | None = None
+        self.master_secret: bytes | None = None
+        self.ticket = b""
+        self.server_verified: bool | None = None
+        self._inbox = Inbox()
+        self._pending_epoch = self.epoch + 1
+
+    @property
+    def resumed(self) -> bool:
+        """Whether the server took the offered session up (RFC 5246 7.3: it answers with the same session id)."""
+        if self.resume is None or self.server_hello is None or not self.session_id:
+            return False
+        return self.server_hello.session_id == self.session_id
+
+    @property
+    def suite(self) -> suites.Suite:
+        """The suite that the server chose."""
+        if self.server_hello is None or self.server_hello.suite not in suites.SUITES:
+            raise NoKeys(f"no keys: the ServerHello is {self.server_hello or 'missing'}")
+        return suites.SUITES[self.server_hello.suite]
+
+    @property
+    def session(self) -> ResumableSession:
+        """What is needed to take this session up again."""
+        if self.server_hello is None or self.master_secret is None:
+            raise ValueError("there is no session before the key exchange")
+        # RFC 5077 3.4: a client that offers a ticket recognises its acceptance by a session id of its own choice.
+        session_id = self.server_hello.session_id or (secrets.token_bytes(32) if self.ticket else b"")
+        return ResumableSession(session_id, self.ticket, self.master_secret, self.server_hello.suite)
+
+    def key_log(self) -> str:
+        """Return the line with which Wireshark opens this session; it holds the master secret, not the PSK."""
+        if self.master_secret is None:
+            return ""
+        return f"CLIENT_RANDOM {self.client_random.hex()} {self.master_secret.hex()}\n"
+
+    def message(self, kind: int, body: bytes) -> HandshakeMessage:
+        """Build any handshake message. What is here is hashed; what is replaced in it afterwards is not."""
+        message = HandshakeMessage(kind, self.message_seq, body, self.epoch)
+        self.message_seq += 1
+        self.transcript += message.encode()
+        return message
+
+    def client_hello(self, **changes: Any) -> HandshakeMessage:
+        """Build a ClientHello with the cookie that came last. *changes* are fields of `ClientHello`.
+
+        The handshake hash begins with it: neither the hello before the cookie nor the request is in (RFC 6347 4.2.1).
+        """
+        offered = self.hello_extensions
+        if self.resume and self.resume.ticket:
+            offered = (*(offered or ()), *extensions.pairs(extensions.SessionTicket(self.resume.ticket)))
+        hello = ClientHello(
+            self.client_random, self.offered_suites, self.cookie, self.session_id, DTLS_1_2, b"\0", offered
+        )
+        hello = replace(hello, **changes)
+        self.client_random, self.session_id = hello.random, hello.session_id
+        self.transcript = b""
+        return self.message(HandshakeType.CLIENT_HELLO, hello.encode())
+
+    def client_key_exchange(self, identity: bytes | None = None, body: bytes | None = None) -> HandshakeMessage:
+        """Build a ClientKeyExchange with this or the client's identity, or with any body; the keys follow from it."""
+        encoded = ClientKeyExchange(self.identity if identity is None else identity).encode()
+        message = self.message(HandshakeType.CLIENT_KEY_EXCHANGE, encoded if body is None else body)
+        if self.server_hello:
+            self.derive_keys()
+        return message
+
+    def derive_keys(self) -> None:
+        """Work the keys of the next epoch out, from what was said so far; once in a handshake."""
+        suite, hello = self.suite, self.server_hello
+        assert hello is not None
+        if self.master_secret is None:
+            self.master_secret = self._agreed_secret(suite, hello)
+            randoms = self.client_random, hello.random
+            pair = suites.protections(suite, self.master_secret, *randoms, encrypt_then_mac=hello.encrypt_then_mac)
+            self.keys[self._pending_epoch] = Keys(*pair)
+
+    def change_cipher_spec(self) -> Content:
+        """Build a ChangeCipherSpec. What is built after it belongs to the next epoch."""
+        content = Content(ContentType.CHANGE_CIPHER_SPEC, self.epoch, b"\1")
+        self.epoch += 1
+        return content
+
+    def finished(self, verify_data: bytes | None = None) -> HandshakeMessage:
+        """Build a Finished with the right or any other verify_data."""
+        if verify_data is None:
+            self.derive_keys()
+            verify_data = self.verify_data(suites.CLIENT_FINISHED)
+        return self.message(HandshakeType.FINISHED, verify_data)
+
+    def verify_data(self, label: bytes) -> bytes:
+        """Return what a Finished must hold now; *label* is `CLIENT_FINISHED` or `SERVER_FINISHED`."""
+        if self.master_secret is None:
+            raise NoKeys("no keys yet: they follow from the ClientKeyExchange")
+        name = self.suite.hash_name
+        return suites.finished(self.master_secret, label, hashlib.new(name, self.transcript).digest(), name)
+
+    def last_flight(self) -> tuple[Payload, ...]:
+        """Build ClientKeyExchange, ChangeCipherSpec and Finished (RFC 6347 figure 1, flight 5)."""
+        return self.client_key_exchange(), self.change_cipher_spec(), self.finished()
+
+    def application_data(self, data: bytes) -> Content:
+        """Build application data."""
+        return Content(ContentType.APPLICATION_DATA, self.epoch, data)
+
+    def alert(self, level: int, description: int) -> Content:
+        """Build an alert."""
+        return Content(ContentType.ALERT, self.epoch, Alert(level, description).encode())
+
+    def record(
+        self, payload: Payload, *, epoch: int | None = None, sequence: int | None = None, version: int | None = None
+    ) -> OutgoingRecord:
+        """Put *payload* into a record. A *sequence* that is given does not change the next one's."""
+        epoch = payload.epoch if epoch is None else epoch
+        if sequence is None:
+            sequence = self.sequences[epoch]
+            self.sequences[epoch] += 1
+        return OutgoingRecord(
+            payload.content_type,
+            self.version if version is None else version,
+            epoch,
+            sequence,
+            payload.encode(),
+            self._sealing(epoch),
+        )
+
+    def datagram(self, *payloads: Payload | OutgoingRecord) -> bytes:
+        """Return one datagram; each payload gets a record of its own, and a new sequence number."""
+        records = (each if isinstance(each, OutgoingRecord) else self.record(each) for each in payloads)
+        return b"".join(record.encode() for record in records)
+
+    def receive(self, t_s: float, datagram: bytes) -> tuple[Received, ...]:
+        """Take a datagram in that came at *t_s*, in the caller's time. Nothing that comes raises."""
+        before = len(self.seen)
+        try:
+            for record in parse_datagram(datagram):
+                self._take_record(t_s, record)
+        except DecodeError:
+            self._note(Place(t_s, 0, 0), contents.Malformed(datagram))
+        return tuple(self.seen[before:])
+
+    def _take_record(self, t_s: float, record: Record) -> None:
+        place = Place(t_s, record.epoch, record.sequence)
+        if record.epoch and record.epoch not in self.keys:
+            self._early.append((t_s, record))
+            self._note(place, contents.Unreadable(record.fragment))
+            return
+        try:
+            self._take_plaintext(place, record.content_type, self._opened(record))
+        except DecodeError:
+            self._note(place, contents.Unreadable(record.fragment))
+
+    def _opened(self, record: Record) -> bytes:
+        if record.epoch == 0:
+            return record.fragment
+        header = record.content_type, record.version, record.epoch, record.sequence
+        return self.keys[record.epoch].read.open(*header, record.fragment)
+
+    def _take_plaintext(self, place: Place, content_type: ContentType, plaintext: bytes) -> None:
+        if content_type == ContentType.APPLICATION_DATA:
+            protected = contents.ApplicationData(plaintext)
+            self._note(place, protected if place.epoch else contents.ClearData(plaintext))
+        elif content_type == ContentType.ALERT:
+            self._note(place, decode_alert(plaintext))
+        elif content_type == ContentType.CHANGE_CIPHER_SPEC:
+            self._note(place, contents.ChangeCipherSpec())
+        else:
+            for fragment in parse_fragments(plaintext):
+                for delivery in self._inbox.add(fragment, place):
+                    self._take_message(delivery)
+
+    def _take_message(self, delivery: Delivery) -> None:
+        content = contents.decode_message(delivery.message)
+        if not delivery.repeated:
+            self._apply(delivery.message, content)
+        self._note(delivery.place, content, delivery.message.message_seq, delivery.repeated)
+        self._take_early()
+
+    def _apply(self, message: Message, content: contents.HandshakeContent) -> None:
+        if isinstance(content, HelloVerifyRequest):
+            self.cookie = content.cookie
+            return
+        if isinstance(content, contents.HelloRequest):
+            return
+        if isinstance(content, contents.Finished):
+            self.server_verified = self._is_right(content)
+        if isinstance(content, contents.NewSessionTicket):
+            self.ticket = content.ticket
+        self.transcript += message.encode()
+        if isinstance(content, ServerHello):
+            self.server_hello = content
+            if self.resumed and content.suite in suites.SUITES:
+                self.derive_keys()
+
+    def _is_right(self, finished: contents.Finished) -> bool:
+        try:
+            return finished.verify_data == self.verify_data(suites.SERVER_FINISHED)
+        except NoKeys:
+            return False
+
+    def _agreed_secret(self, suite: suites.Suite, hello: ServerHello) -> bytes:
+        if self.resume and self.resumed:
+            return self.resume.master_secret
+        premaster, name = suites.psk_premaster(self.psk), suite.hash_name
+        if hello.extended_master_secret:
+            return suites.extended_master_secret(premaster, hashlib.new(name, self.transcript).digest(), name)
+        return suites.master_secret(premaster, self.client_random, hello.random, name)
+
+    def _sealing(self, epoch: int) -> Protection | None:
+        """Return the keys of *epoch*, or the newest there are; in clear while there are none at all."""
+        if epoch == 0:
+            return None
+        if epoch not in self.keys and self.server_hello and epoch == self._pending_epoch:
+            self.derive_keys()
+        newest = max(self.keys, default=None)
+        if newest is None:
+            return None
+        return self.keys.get(epoch, self.keys[newest]).write
+
+    def _note(
+        self, place: Place, content: contents.ContentOfRecord, message_seq: int | None = None, repeated: bool = False
+    ) -> None:
+        received = Received(place.t_s, content, place.epoch, place.sequence, message_seq, repeated)
+        self.seen.append(received)
+        self.unread.append(received)
+
+    def _take_early(self) -> None:
+        """Look again at the records that came before their keys."""
+        early, self._early = self._early, []
+        for t_s, record in early:
+            self._take_record(t_s, record)
