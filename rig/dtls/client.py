@@ -64,6 +64,8 @@ class Client(Connection):
     """A `Connection` with the verbs of scripts."""
 
     timers = Timers()
+    final_flight: tuple[Payload, ...] = ()
+    """What is sent again whenever the server repeats its Finished (RFC 6347 4.2.4): the end of a resumed handshake."""
 
     def send(self, *parts: Sendable) -> Script[None]:
         """Send the parts in one datagram, each in a record of its own; bytes go as they are."""
@@ -127,7 +129,8 @@ class Client(Connection):
         if isinstance(answer, ServerHelloDone):
             yield from self.flight(*self.last_flight(), until=(Finished,))
         else:
-            yield from self.send(self.change_cipher_spec(), self.finished())
+            self.final_flight = self.change_cipher_spec(), self.finished()
+            yield from self.send(*self.final_flight)
         if not self.server_verified:
             raise NotVerified("the server's Finished does not fit the handshake")
 
@@ -173,7 +176,9 @@ class Client(Connection):
         moment: Moment = yield Wait(max(0.0, end_s - now_s))
         if moment.datagram is None:
             return False
-        self.receive(moment.t_s, moment.datagram)
+        came = self.receive(moment.t_s, moment.datagram)
+        if self.final_flight and any(each.repeated and isinstance(each.content, Finished) for each in came):
+            yield from self.send(*self.final_flight)
         return True
 
 

@@ -68,6 +68,7 @@ class Connection:
     transcript: the handshake messages so far, as they are hashed
     seen: everything that came; unread: what of it no script has looked at
     sent: every datagram that left and when
+    client_verify_data: of the last Finished that was built, for RenegotiationInfo (RFC 5746 3.5)
     server_verified: whether the server's Finished was right; None before it came
     """
 
@@ -90,6 +91,7 @@ class Connection:
         self.epoch = 0
         self.sequences: defaultdict[int, int] = defaultdict(int)
         self.seen: list[Received] = []
+        self.client_verify_data = b""
         self.unread: deque[Received] = deque()
         self.sent: list[Moment] = []
         self.keys: dict[int, Keys] = {}
@@ -191,6 +193,7 @@ class Connection:
         if verify_data is None:
             self.derive_keys()
             verify_data = self.verify_data(suites.CLIENT_FINISHED)
+        self.client_verify_data = verify_data
         return self.message(HandshakeType.FINISHED, verify_data)
 
     def verify_data(self, label: bytes) -> bytes:
