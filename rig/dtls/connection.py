@@ -5,14 +5,16 @@ Nothing here is sent and nothing waits. The builders return messages; the sessio
 
 import hashlib
 import secrets
-from collections import defaultdict, deque
+from collections import deque
 from dataclasses import dataclass, replace
 from typing import Any
 
 from rig.dtls import contents, extensions, suites
 from rig.dtls.alerts import Alert, decode_alert
+from rig.dtls.cid import CidRecord
 from rig.dtls.contents import Received
 from rig.dtls.conversation import Moment
+from rig.dtls.extensions import ConnectionId
 from rig.dtls.handshake import (
     ClientHello,
     ClientKeyExchange,
@@ -24,8 +26,9 @@ from rig.dtls.handshake import (
     parse_fragments,
 )
 from rig.dtls.inbox import Delivery, Inbox, Place
-from rig.dtls.outgoing import Content, HandshakeMessage, OutgoingRecord, Payload
-from rig.dtls.records import DTLS_1_2, ContentType, Record, parse_datagram
+from rig.dtls.outgoing import Content, HandshakeMessage, Payload
+from rig.dtls.record_layer import Keys, RecordLayer
+from rig.dtls.records import ContentType, Record
 from rig.dtls.suites import Protection
 from rig.dtls.wire import DecodeError
 from rig.errors import DeviceError
@@ -41,14 +44,6 @@ class NoKeys(DeviceError):
 
 
 @dataclass(frozen=True)
-class Keys:
-    """Both directions of one epoch."""
-
-    write: Protection
-    read: Protection
-
-
-@dataclass(frozen=True)
 class ResumableSession:
     """What a client keeps of a session. ``ticket`` is empty where the server keeps the state itself."""
 
@@ -58,12 +53,10 @@ class ResumableSession:
     suite: int
 
 
-class Connection:
+class Connection(RecordLayer):
     """One client on one 5-tuple. Attributes are a script's to read and to set.
 
     epoch: of what is built next; `change_cipher_spec` raises it
-    keys: by epoch
-    sequences: next record sequence number of each epoch
     message_seq: of the handshake message that is built next
     transcript: the handshake messages so far, as they are hashed
     seen: everything that came; unread: what of it no script has looked at
@@ -82,20 +75,18 @@ class Connection:
         resume: ResumableSession | None = None,
     ) -> None:
         """*psk* may be any key, also the wrong one."""
+        super().__init__()
         self.identity = identity
         self.psk = psk
         self.offered_suites = offered_suites
         self.hello_extensions = hello_extensions
         self.resume = resume
-        self.version = DTLS_1_2
         self.epoch = 0
-        self.sequences: defaultdict[int, int] = defaultdict(int)
         self.seen: list[Received] = []
         self.client_verify_data = b""
         self.unread: deque[Received] = deque()
         self.sent: list[Moment] = []
-        self.keys: dict[int, Keys] = {}
-        self._early: list[tuple[float, Record]] = []
+        self._early: list[tuple[float, Record | CidRecord]] = []
         self.begin()
 
     def begin(self) -> None:
@@ -109,6 +100,7 @@ class Connection:
         self.master_secret: bytes | None = None
         self.ticket = b""
         self.server_verified: bool | None = None
+        self._offered_cid: bytes | None = None
         self._inbox = Inbox()
         self._pending_epoch = self.epoch + 1
 
@@ -156,11 +148,10 @@ class Connection:
         offered = self.hello_extensions
         if self.resume and self.resume.ticket:
             offered = (*(offered or ()), *extensions.pairs(extensions.SessionTicket(self.resume.ticket)))
-        hello = ClientHello(
-            self.client_random, self.offered_suites, self.cookie, self.session_id, DTLS_1_2, b"\0", offered
-        )
+        hello = ClientHello(self.client_random, self.offered_suites, self.cookie, self.session_id, extensions=offered)
         hello = replace(hello, **changes)
         self.client_random, self.session_id = hello.random, hello.session_id
+        self._offered_cid = _connection_id(hello.extensions)
         self.transcript = b""
         return self.message(HandshakeType.CLIENT_HELLO, hello.encode())
 
@@ -215,54 +206,24 @@ class Connection:
         """Build an alert."""
         return Content(ContentType.ALERT, self.epoch, Alert(level, description).encode())
 
-    def record(
-        self, payload: Payload, *, epoch: int | None = None, sequence: int | None = None, version: int | None = None
-    ) -> OutgoingRecord:
-        """Put *payload* into a record. A *sequence* that is given does not change the next one's."""
-        epoch = payload.epoch if epoch is None else epoch
-        if sequence is None:
-            sequence = self.sequences[epoch]
-            self.sequences[epoch] += 1
-        return OutgoingRecord(
-            payload.content_type,
-            self.version if version is None else version,
-            epoch,
-            sequence,
-            payload.encode(),
-            self._sealing(epoch),
-        )
-
-    def datagram(self, *payloads: Payload | OutgoingRecord) -> bytes:
-        """Return one datagram; each payload gets a record of its own, and a new sequence number."""
-        records = (each if isinstance(each, OutgoingRecord) else self.record(each) for each in payloads)
-        return b"".join(record.encode() for record in records)
-
     def receive(self, t_s: float, datagram: bytes) -> tuple[Received, ...]:
         """Take a datagram in that came at *t_s*, in the caller's time. Nothing that comes raises."""
         before = len(self.seen)
         try:
-            for record in parse_datagram(datagram):
+            for record in self.split(datagram):
                 self._take_record(t_s, record)
         except DecodeError:
             self._note(Place(t_s, 0, 0), contents.Malformed(datagram))
         return tuple(self.seen[before:])
 
-    def _take_record(self, t_s: float, record: Record) -> None:
+    def _take_record(self, t_s: float, record: Record | CidRecord) -> None:
         place = Place(t_s, record.epoch, record.sequence)
         if record.epoch and record.epoch not in self.keys:
             self._early.append((t_s, record))
-            self._note(place, contents.Unreadable(record.fragment))
-            return
         try:
-            self._take_plaintext(place, record.content_type, self._opened(record))
+            self._take_plaintext(place, *self.open(record))
         except DecodeError:
             self._note(place, contents.Unreadable(record.fragment))
-
-    def _opened(self, record: Record) -> bytes:
-        if record.epoch == 0:
-            return record.fragment
-        header = record.content_type, record.version, record.epoch, record.sequence
-        return self.keys[record.epoch].read.open(*header, record.fragment)
 
     def _take_plaintext(self, place: Place, content_type: ContentType, plaintext: bytes) -> None:
         if content_type == ContentType.APPLICATION_DATA:
@@ -297,8 +258,15 @@ class Connection:
         self.transcript += message.encode()
         if isinstance(content, ServerHello):
             self.server_hello = content
+            self._agree_on_connection_ids(content)
             if self.resumed and content.suite in suites.SUITES:
                 self.derive_keys()
+
+    def _agree_on_connection_ids(self, hello: ServerHello) -> None:
+        """Each side says what it wants to be sent (RFC 9146 section 3)."""
+        write_cid = _connection_id(hello.extensions)
+        agreed = write_cid is not None and self._offered_cid is not None
+        self.write_cid, self.read_cid = (write_cid or b"", self._offered_cid or b"") if agreed else (b"", b"")
 
     def _is_right(self, finished: contents.Finished) -> bool:
         try:
@@ -314,16 +282,10 @@ class Connection:
             return suites.extended_master_secret(premaster, hashlib.new(name, self.transcript).digest(), name)
         return suites.master_secret(premaster, self.client_random, hello.random, name)
 
-    def _sealing(self, epoch: int) -> Protection | None:
-        """Return the keys of *epoch*, or the newest there are; in clear while there are none at all."""
-        if epoch == 0:
-            return None
-        if epoch not in self.keys and self.server_hello and epoch == self._pending_epoch:
+    def _write_keys(self, epoch: int) -> Protection | None:
+        if epoch == self._pending_epoch and epoch not in self.keys and self.server_hello:
             self.derive_keys()
-        newest = max(self.keys, default=None)
-        if newest is None:
-            return None
-        return self.keys.get(epoch, self.keys[newest]).write
+        return super()._write_keys(epoch)
 
     def _note(
         self, place: Place, content: contents.ContentOfRecord, message_seq: int | None = None, repeated: bool = False
@@ -337,3 +299,12 @@ class Connection:
         early, self._early = self._early, []
         for t_s, record in early:
             self._take_record(t_s, record)
+
+
+def _connection_id(offered: Extensions | None) -> bytes | None:
+    """Return the connection ID of a hello; None without one, or with one that is wrong."""
+    try:
+        found = [ConnectionId.decode(data).data for number, data in offered or () if number == ConnectionId.number]
+    except DecodeError:
+        return None
+    return found[0] if found else None

@@ -7,13 +7,16 @@ numbers and hashes are right, and then sends them in whatever order, number and 
 from dataclasses import dataclass
 from typing import Protocol
 
+from rig.dtls.cid import TLS12_CID, wrapped
 from rig.dtls.records import ContentType
 
 
 class Seals(Protocol):
     """What encrypts the records of one direction and epoch."""
 
-    def seal(self, record_type: int, version: int, epoch: int, sequence: int, plaintext: bytes) -> bytes:
+    def seal(
+        self, record_type: int, version: int, epoch: int, sequence: int, plaintext: bytes, connection_id: bytes = b""
+    ) -> bytes:
         """Return the record's fragment."""
 
 
@@ -104,7 +107,8 @@ class HandshakeMessage:
 class OutgoingRecord:
     """A record before its protection; `encode` seals it. Whatever is replaced before that is authenticated as well.
 
-    ``keys`` None sends in clear, whatever the epoch. ``length`` is what the header says; None says the truth.
+    ``keys`` None sends in clear, whatever the epoch. A *connection_id* makes it a record of RFC 9146, with
+    ``padding_bytes`` zeros. ``length`` is what the header says; None says the truth.
     """
 
     content_type: int
@@ -113,16 +117,21 @@ class OutgoingRecord:
     sequence: int
     plaintext: bytes
     keys: Seals | None
+    connection_id: bytes = b""
+    padding_bytes: int = 0
     length: int | None = None
 
     def encode(self) -> bytes:
         """Return the record's bytes."""
-        fragment = self.plaintext
+        content_type, fragment = self.content_type, self.plaintext
+        if self.connection_id:
+            content_type, fragment = TLS12_CID, wrapped(content_type, fragment, self.padding_bytes)
         if self.keys is not None:
-            fragment = self.keys.seal(self.content_type, self.version, self.epoch, self.sequence, fragment)
-        head = bytes((self.content_type,)) + self.version.to_bytes(2, "big") + self.epoch.to_bytes(2, "big")
+            numbers = self.version, self.epoch, self.sequence
+            fragment = self.keys.seal(content_type, *numbers, fragment, self.connection_id)
+        head = bytes((content_type,)) + self.version.to_bytes(2, "big") + self.epoch.to_bytes(2, "big")
         length = len(fragment) if self.length is None else self.length
-        return head + self.sequence.to_bytes(6, "big") + length.to_bytes(2, "big") + fragment
+        return head + self.sequence.to_bytes(6, "big") + self.connection_id + length.to_bytes(2, "big") + fragment
 
 
 def joined(*messages: Payload) -> Content:
