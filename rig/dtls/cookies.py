@@ -17,7 +17,7 @@ class Cookies:
 
     def __init__(self, misbehaviour: Misbehaviour) -> None:
         self._misbehaviour = misbehaviour
-        self._secret = secrets.token_bytes(32)
+        self._secret = bytes(32) if misbehaviour.cookie_secret_fixed else secrets.token_bytes(32)
 
     def make(self, peer: Endpoint, hello: ClientHello) -> bytes:
         """Return the cookie for *peer* and *hello*; the cookie that *hello* has already is no part of it."""

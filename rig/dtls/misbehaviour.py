@@ -12,6 +12,7 @@ class Misbehaviour:
     constant_cookie: bool = False  # has one cookie for everybody, and takes it from anybody
     cookie_ignores_address: bool = False  # takes the cookie that another address was given
     cookie_ignores_hello: bool = False  # takes the cookie of another ClientHello from the same address
+    cookie_secret_fixed: bool = False  # knows its cookies again after a restart
     cookie_of_255_bytes: bool = False  # answers a hello with more than three times its size
 
     # Who may come in
@@ -37,8 +38,11 @@ class Misbehaviour:
     replay_window_bits: int = 64  # fewer make the server forget, and drop what is merely late
     forged_record_moves_window: bool = False  # notes a sequence number before it has checked the record
     bad_record_closes: bool = False  # a record that does not open ends the session
+    nonces_repeat: bool = False  # seals record after record with the same few nonces (CCM and GCM)
+    any_version: bool = False  # takes protected records that say DTLS 1.0
     any_epoch: bool = False  # takes data of epochs that were never agreed on
     clear_data_accepted: bool = False  # takes application data without protection
+    clear_data_without_session: bool = False  # sends in clear what it has for a client whose session is closed
     clear_alerts_accepted: bool = False  # takes an alert without protection after the handshake
     one_record_per_datagram: bool = False  # drops all but the first
     data_before_finished: bool = False  # takes application data before the client has proved its key

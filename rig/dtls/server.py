@@ -18,7 +18,7 @@ from rig.dtls.handshake import (
     parse_fragments,
 )
 from rig.dtls.misbehaviour import Misbehaviour
-from rig.dtls.records import DTLS_1_0, ContentType, Record, parse_datagram
+from rig.dtls.records import DTLS_1_0, DTLS_1_2, ContentType, Record, parse_datagram
 from rig.dtls.server_session import ServerSession, Settings
 from rig.dtls.session import Endpoint
 from rig.dtls.wire import DecodeError
@@ -105,6 +105,8 @@ class Server:
 
     def send(self, peer: Endpoint, data: bytes) -> list[Event]:
         """Send application data to *peer*; nothing comes of it without a session."""
+        if peer not in self._sessions and self._wrong.clear_data_without_session:
+            return [Send(peer, Record(ContentType.APPLICATION_DATA, DTLS_1_2, 0, 0, data).encode())]
         return self._tell(peer, lambda session: session.send(ContentType.APPLICATION_DATA, data))
 
     def close(self, peer: Endpoint) -> list[Event]:

@@ -51,8 +51,10 @@ class RecordLayer:
 
         `BadRecord` if it does not open, `DecodeError` if it is to be dropped for another reason.
         """
-        if record.version != DTLS_1_2 or (record.epoch != 1 and not self._wrong.any_epoch):
-            raise DecodeError(f"version {record.version:#06x}, epoch {record.epoch}")
+        if record.version != DTLS_1_2 and not self._wrong.any_version:
+            raise DecodeError(f"record of version {record.version:#06x}")
+        if record.epoch != 1 and not self._wrong.any_epoch:
+            raise DecodeError(f"record of epoch {record.epoch}")
         if not self._window.admits(record.sequence) and not self._wrong.no_replay_window:
             raise DecodeError(f"record {record.sequence} was seen before, or is too old to tell")
         if self._wrong.forged_record_moves_window:
@@ -71,7 +73,9 @@ class RecordLayer:
         if part.epoch == 0:
             return Record(*header, part.plaintext).encode()
         assert self.keys is not None
-        return Record(*header, self.keys.server.seal(*header, part.plaintext)).encode()
+        nonce_sequence = header[3] % 2 if self._wrong.nonces_repeat else None
+        fragment = self.keys.server.seal(*header, part.plaintext, nonce_sequence=nonce_sequence)
+        return Record(*header, fragment).encode()
 
 
 def _opened(keys: Keys, record: Record) -> bytes | None:

@@ -72,11 +72,18 @@ class Peer:
         return self.record(kind, 1, data, **header)
 
     def record(
-        self, kind: ContentType, epoch: int, data: bytes, sequence: int | None = None, as_epoch: int | None = None
+        self,
+        kind: ContentType,
+        epoch: int,
+        data: bytes,
+        *,
+        sequence: int | None = None,
+        as_epoch: int | None = None,
+        version: int = DTLS_1_2,
     ) -> bytes:
         if sequence is None:
             sequence, self.sequences[epoch] = self.sequences[epoch], self.sequences[epoch] + 1
-        header = kind, DTLS_1_2, epoch if as_epoch is None else as_epoch, sequence
+        header = kind, version, epoch if as_epoch is None else as_epoch, sequence
         if epoch:
             assert self.keys is not None
             data = self.keys[0].seal(*header, data)
