@@ -141,10 +141,22 @@ class Protection:
         self.overhead_bytes = transform.overhead_bytes
 
     def seal(
-        self, record_type: int, version: int, epoch: int, sequence: int, plaintext: bytes, connection_id: bytes = b""
+        self,
+        record_type: int,
+        version: int,
+        epoch: int,
+        sequence: int,
+        plaintext: bytes,
+        connection_id: bytes = b"",
+        *,
+        nonce_sequence: int | None = None,
     ) -> bytes:
-        """Return the record's fragment."""
-        return self._transform.seal(_Header(record_type, version, epoch, sequence, connection_id), plaintext)
+        """Return the record's fragment.
+
+        *nonce_sequence*: the number that an explicit nonce has where it is not the record's own. It is the key's end.
+        """
+        header = _Header(record_type, version, epoch, sequence, connection_id, nonce_sequence)
+        return self._transform.seal(header, plaintext)
 
     def open(
         self, record_type: int, version: int, epoch: int, sequence: int, fragment: bytes, connection_id: bytes = b""
@@ -195,10 +207,15 @@ class _Header:
     epoch: int
     sequence: int
     connection_id: bytes
+    nonce_sequence: int | None = None
 
     @property
     def counter(self) -> bytes:
-        return struct.pack(">HHI", self.epoch, self.sequence >> 32, self.sequence & 0xFFFFFFFF)
+        return _counter(self.epoch, self.sequence)
+
+    @property
+    def explicit_nonce(self) -> bytes:
+        return _counter(self.epoch, self.sequence if self.nonce_sequence is None else self.nonce_sequence)
 
     def covered(self, length: int) -> bytes:
         """Return what tag or MAC cover of a record beside its content."""
@@ -207,6 +224,10 @@ class _Header:
         placeholder = b"\xff" * 8 + bytes((self.record_type, len(self.connection_id), self.record_type))
         rest = self.counter + self.connection_id + length.to_bytes(2, "big")
         return placeholder + self.version.to_bytes(2, "big") + rest
+
+
+def _counter(epoch: int, sequence: int) -> bytes:
+    return struct.pack(">HHI", epoch, sequence >> 32, sequence & 0xFFFFFFFF)
 
 
 class _Transform(Protocol):
@@ -233,8 +254,9 @@ class _Aead:
         self.overhead_bytes = suite.explicit_nonce_bytes + suite.tag_bytes
 
     def seal(self, header: _Header, plaintext: bytes) -> bytes:
-        sealed = self._cipher.encrypt(self._nonce(header.counter), plaintext, header.covered(len(plaintext)))
-        return header.counter[: self._explicit_bytes] + sealed
+        explicit = header.explicit_nonce if self._explicit_bytes else header.counter
+        sealed = self._cipher.encrypt(self._nonce(explicit), plaintext, header.covered(len(plaintext)))
+        return explicit[: self._explicit_bytes] + sealed
 
     def open(self, header: _Header, fragment: bytes) -> bytes:
         covered = header.covered(len(fragment) - self.overhead_bytes)

@@ -108,6 +108,14 @@ def test_any_bytes_raise_the_typed_error(suite: Suite, encrypt_then_mac: bool, f
         pair(suite, b"k", encrypt_then_mac)[0].open(ContentType.HANDSHAKE, DTLS_1_2, 1, 0, fragment)
 
 
+def test_an_explicit_nonce_may_be_chosen() -> None:
+    client, _ = pair(SUITES[0xC0A8], b"k", False)
+    header = ContentType.APPLICATION_DATA, DTLS_1_2, 1, 7
+    sealed = client.seal(*header, b"x", nonce_sequence=5)
+    assert sealed.startswith(bytes.fromhex("0001000000000005"))
+    assert client.open(*header, sealed) == b"x"
+
+
 def test_a_null_suite_can_be_read_by_anybody() -> None:
     client, _ = pair(SUITES[0x00B0], b"k", False)
     assert client.seal(ContentType.APPLICATION_DATA, DTLS_1_2, 1, 1, b"in clear").startswith(b"in clear")
