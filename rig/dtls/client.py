@@ -24,6 +24,8 @@ from rig.errors import DeviceError
 
 CLOSE_NOTIFY = 0
 MAX_COOKIES = 3
+LAG_S = 1.0
+"""What came in time may be read so much later; beyond it a peer that never pauses does not keep a script waiting."""
 
 Sendable = Payload | OutgoingRecord | bytes
 T = TypeVar("T")
@@ -173,6 +175,8 @@ class Client(Connection):
     def _wait(self, end_s: float) -> Script[bool]:
         """Wait for one datagram; False at *end_s*."""
         now_s = (yield Send()).t_s
+        if now_s > end_s + LAG_S:
+            return False
         moment: Moment = yield Wait(max(0.0, end_s - now_s))
         if moment.datagram is None:
             return False

@@ -60,7 +60,7 @@ class Connection(RecordLayer):
     message_seq: of the handshake message that is built next
     transcript: the handshake messages so far, as they are hashed
     seen: everything that came; unread: what of it no script has looked at
-    sent: every datagram that left and when
+    sent, received: every datagram that left and came, and when
     client_verify_data: of the last Finished that was built, for RenegotiationInfo (RFC 5746 3.5)
     server_verified: whether the server's Finished was right; None before it came
     """
@@ -86,6 +86,7 @@ class Connection(RecordLayer):
         self.client_verify_data = b""
         self.unread: deque[Received] = deque()
         self.sent: list[Moment] = []
+        self.received: list[Moment] = []
         self._early: list[tuple[float, Record | CidRecord]] = []
         self.begin()
 
@@ -209,6 +210,7 @@ class Connection(RecordLayer):
     def receive(self, t_s: float, datagram: bytes) -> tuple[Received, ...]:
         """Take a datagram in that came at *t_s*, in the caller's time. Nothing that comes raises."""
         before = len(self.seen)
+        self.received.append(Moment(t_s, datagram))
         try:
             for record in self.split(datagram):
                 self._take_record(t_s, record)

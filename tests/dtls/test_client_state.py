@@ -207,6 +207,15 @@ def test_listening_takes_what_no_expectation_had_looked_at() -> None:
     assert conversation.result == ("ServerHello", "ServerHelloDone")
 
 
+def test_what_is_read_late_is_heard_and_a_flood_ends() -> None:
+    conversation = Conversation(Client(IDENTITY, PSK).listen(1.0))
+    conversation.start(0.0)
+    for t_s in (0.5, 1.5, 2.5):
+        assert not conversation.ended
+        conversation.receive(t_s, b"flood")
+    assert [received.t_s for received in conversation.result] == [0.5, 1.5, 2.5]
+
+
 @given(st.binary(min_size=1, max_size=80), st.integers(1, 30), st.integers(0, 10), st.randoms())
 def test_pieces_make_the_message_again(body: bytes, size: int, overlap: int, order: Any) -> None:
     message = HandshakeMessage(HandshakeType.CLIENT_HELLO, 3, body, 0)
