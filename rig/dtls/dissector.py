@@ -10,6 +10,7 @@ from rig.dtls.tracker import Tracker
 from rig.dtls.wire import DecodeError
 
 _RANDOM = slice(2, 34)
+_NONE: Mapping[bytes, bytes] = {}
 
 
 class Packet(Protocol):
@@ -37,14 +38,15 @@ class Packet(Protocol):
 
 
 class Dissector:
-    """Follows the DTLS 1.2 sessions of any number of 5-tuples, and opens those whose identity is in *psks*.
+    """Follows the DTLS 1.2 sessions of any number of 5-tuples, and opens those whose keys it can work out.
 
     ``malformed`` counts datagrams that are no DTLS records, ``unclaimed`` those before any ClientHello of their pair.
     """
 
-    def __init__(self, psks: Mapping[bytes, bytes]) -> None:
-        """*psks* maps PSK identities to keys."""
+    def __init__(self, psks: Mapping[bytes, bytes], master_secrets: Mapping[bytes, bytes] = _NONE) -> None:
+        """*psks* maps PSK identities to keys, *master_secrets* client randoms to what a key log says."""
         self._psks = psks
+        self._master_secrets = master_secrets
         self._pairs: dict[frozenset[Endpoint], list[Tracker]] = {}
         self._trackers: list[Tracker] = []
         self.malformed = 0
@@ -74,7 +76,7 @@ class Dissector:
         known = self._pairs.setdefault(frozenset((source, destination)), [])
         random = _client_random(records)
         if random is not None and (not known or (random and random != known[-1].client_random)):
-            tracker = Tracker(source, destination, t_s, self._psks, random or None)
+            tracker = Tracker(source, destination, t_s, self._psks, self._master_secrets, random or None)
             known.append(tracker)
             self._trackers.append(tracker)
             return tracker
@@ -82,13 +84,16 @@ class Dissector:
 
 
 def dissect_capture(
-    packets: Iterable[Packet], psks: Mapping[bytes, bytes], client_ports: Collection[int] | None = None
+    packets: Iterable[Packet],
+    psks: Mapping[bytes, bytes],
+    client_ports: Collection[int] | None = None,
+    master_secrets: Mapping[bytes, bytes] = _NONE,
 ) -> tuple[Session, ...]:
     """Return the sessions on the board's side of a capture.
 
     *client_ports* keeps those of clients with these ports, as the board saw them; None keeps all.
     """
-    dissector = Dissector(psks)
+    dissector = Dissector(psks, master_secrets)
     for packet in packets:
         if packet.side == "board":
             dissector.feed(packet.t_s, packet.source, packet.destination, packet.payload)

@@ -6,6 +6,7 @@ from enum import IntEnum
 from rig.dtls.records import DTLS_1_2
 from rig.dtls.wire import DecodeError, Reader, vector
 
+ENCRYPT_THEN_MAC = 22
 EXTENDED_MASTER_SECRET = 23
 RENEGOTIATION_INFO = 0xFF01
 MAX_MESSAGE_LENGTH = 1 << 16
@@ -153,12 +154,20 @@ class ServerHello:
     @property
     def extended_master_secret(self) -> bool:
         """Whether the server agreed to RFC 7627."""
-        return any(kind == EXTENDED_MASTER_SECRET for kind, _ in self.extensions or ())
+        return self._has(EXTENDED_MASTER_SECRET)
+
+    @property
+    def encrypt_then_mac(self) -> bool:
+        """Whether the server agreed to RFC 7366."""
+        return self._has(ENCRYPT_THEN_MAC)
 
     def encode(self) -> bytes:
         """Return the message body."""
         head = self.version.to_bytes(2, "big") + self.random + vector(self.session_id, 1)
         return head + self.suite.to_bytes(2, "big") + bytes((self.compression,)) + _encode_extensions(self.extensions)
+
+    def _has(self, extension: int) -> bool:
+        return any(kind == extension for kind, _ in self.extensions or ())
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from collections import Counter
 from dataclasses import dataclass
 
 from rig.dtls.alerts import Alert
-from rig.dtls.keys import suite_name
 from rig.dtls.records import ContentType
+from rig.dtls.suites import suite_name
 
 Endpoint = tuple[str, int]
 
@@ -14,7 +14,8 @@ Endpoint = tuple[str, int]
 class SeenRecord:
     """One record as it passed. ``length`` is its size on the wire with the header.
 
-    ``plaintext`` is None for a record that did not open; ``explicit_nonce`` is None in epoch 0.
+    ``plaintext`` is None for a record that did not open. ``explicit_nonce`` is what the record carries of its nonce or
+    initialisation vector: None in epoch 0, and where the suite is unknown or has none.
     """
 
     t_s: float

@@ -1,23 +1,24 @@
 """The state of one DTLS session as a bystander with the pre-shared keys sees it."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from rig.dtls import handshake, keys
+from rig.dtls import handshake, suites
 from rig.dtls.alerts import decode_alert
 from rig.dtls.flights import Flights
 from rig.dtls.handshake import ClientHello, HandshakeType, Message, Reassembler, ServerHello, parse_fragments
 from rig.dtls.records import ContentType, Record
 from rig.dtls.session import Endpoint, SeenAlert, SeenRecord, Session
+from rig.dtls.suites import CLIENT_FINISHED, SERVER_FINISHED, SUITES, BadRecord, Protection
 from rig.dtls.wire import DecodeError
 
 _CLIENT_SENDS = {
     HandshakeType.CLIENT_HELLO,
-    HandshakeType.CERTIFICATE,
     HandshakeType.CLIENT_KEY_EXCHANGE,
     HandshakeType.CERTIFICATE_VERIFY,
-    HandshakeType.FINISHED,
 }
+_BOTH_SEND = {HandshakeType.CERTIFICATE, HandshakeType.FINISHED}
 
 
 @dataclass
@@ -44,6 +45,7 @@ class Tracker:
         server: Endpoint,
         start_s: float,
         psks: Mapping[bytes, bytes],
+        master_secrets: Mapping[bytes, bytes],
         client_random: bytes | None,
     ) -> None:
         """*client_random* is None when the first fragment of the ClientHello is too short to hold it."""
@@ -52,6 +54,7 @@ class Tracker:
         self.client_random = client_random
         self._start_s = start_s
         self._psks = psks
+        self._master_secrets = master_secrets
         self._entries: list[_Entry] = []
         self._flights = Flights()
         self._reassemblers = {True: Reassembler(), False: Reassembler()}
@@ -59,8 +62,7 @@ class Tracker:
         self._cookies: list[tuple[float, bytes]] = []
         self._alerts: list[SeenAlert] = []
         self._hello: ServerHello | None = None
-        self._suite: keys.Suite | None = None
-        self._keys: keys.SessionKeys | None = None
+        self._protections: dict[bool, Protection] = {}
         self._master: bytes | None = None
 
     def add(self, t_s: float, from_client: bool, records: tuple[Record, ...]) -> None:
@@ -78,7 +80,7 @@ class Tracker:
 
     def snapshot(self) -> Session:
         """Return what is known by now."""
-        hello, server_hello = self._client_hello(), self._server_hello()
+        hello, server_hello, suite = self._client_hello(), self._server_hello(), self._suite()
         finished = {side: self._verified_finished_s(side) for side in (True, False)}
         return Session(
             client=self.client,
@@ -96,7 +98,7 @@ class Tracker:
             server_finished_s=finished[False],
             flights=self._flights.snapshot(),
             alerts=tuple(self._alerts),
-            records=tuple(_freeze(entry) for entry in self._entries),
+            records=tuple(_freeze(entry, suite) for entry in self._entries),
         )
 
     def _take(self, entry: _Entry) -> None:
@@ -118,7 +120,7 @@ class Tracker:
                 self._take_message(entry, message)
 
     def _take_message(self, entry: _Entry, message: Message) -> None:
-        if entry.from_client != (message.kind in _CLIENT_SENDS) and message.kind != HandshakeType.FINISHED:
+        if entry.from_client != (message.kind in _CLIENT_SENDS) and message.kind not in _BOTH_SEND:
             return  # an echo, or a confused peer
         seen = _Seen(entry.t_s, entry.record.epoch, message)
         if message.kind == HandshakeType.HELLO_VERIFY_REQUEST:
@@ -134,21 +136,37 @@ class Tracker:
 
     def _derive(self) -> None:
         """Work the keys out as soon as all of their ingredients have passed, and open what came before them."""
-        identity, transcript = self._identity(), self._key_exchange_transcript()
-        if self._keys or not self._hello or not self.client_random or identity is None or transcript is None:
+        suite = self._suite()
+        if self._protections or not self._hello or not self.client_random or suite is None:
             return
-        suite, psk = keys.SUITES.get(self._hello.suite), self._psks.get(identity)
-        if suite is None or psk is None:
+        self._master = self._master_secret(suite, self.client_random, self._hello)
+        if self._master is None:
             return
-        premaster = keys.psk_premaster(psk)
-        randoms = self.client_random, self._hello.random
-        if self._hello.extended_master_secret:
-            self._master = keys.extended_master_secret(premaster, transcript, suite.hash_name)
-        else:
-            self._master = keys.master_secret(premaster, *randoms, suite.hash_name)
-        self._suite = suite
-        self._keys = keys.derive_keys(suite, self._master, *randoms)
+        client, server = suites.protections(
+            suite,
+            self._master,
+            self.client_random,
+            self._hello.random,
+            encrypt_then_mac=self._hello.encrypt_then_mac,
+        )
+        self._protections = {True: client, False: server}
         self._reopen()
+
+    def _suite(self) -> suites.Suite | None:
+        return SUITES.get(self._hello.suite) if self._hello else None
+
+    def _master_secret(self, suite: suites.Suite, client_random: bytes, hello: ServerHello) -> bytes | None:
+        logged, identity = self._master_secrets.get(client_random), self._identity()
+        if logged is not None or suite.key_exchange != "psk" or identity is None:
+            return logged
+        psk, transcript = self._psks.get(identity), self._key_exchange_transcript()
+        if psk is None or transcript is None:
+            return None
+        premaster = suites.psk_premaster(psk)
+        if hello.extended_master_secret:
+            session_hash = hashlib.new(suite.hash_name, transcript).digest()
+            return suites.extended_master_secret(premaster, session_hash, suite.hash_name)
+        return suites.master_secret(premaster, client_random, hello.random, suite.hash_name)
 
     def _reopen(self) -> None:
         for entry in self._entries:
@@ -157,12 +175,12 @@ class Tracker:
                 self._take(entry)
 
     def _open(self, from_client: bool, record: Record) -> bytes | None:
-        if self._keys is None or record.epoch != 1:
+        if not self._protections or record.epoch != 1:
             return None
-        side = self._keys.client if from_client else self._keys.server
+        header = record.content_type, record.version, record.epoch, record.sequence
         try:
-            return side.open(record)
-        except keys.DecryptError:
+            return self._protections[from_client].open(*header, record.fragment)
+        except BadRecord:
             return None
 
     def _find(self, from_client: bool, kind: HandshakeType) -> _Seen | None:
@@ -216,17 +234,25 @@ class Tracker:
         return [messages[number].message for number in numbers]
 
     def _verified_finished_s(self, from_client: bool) -> float | None:
-        seen, transcript = self._find(from_client, HandshakeType.FINISHED), self._key_exchange_transcript()
-        if seen is None or seen.epoch == 0 or transcript is None or self._master is None or self._suite is None:
+        seen, transcript, suite = self._find(from_client, HandshakeType.FINISHED), self._finished_over(), self._suite()
+        if seen is None or seen.epoch == 0 or transcript is None or self._master is None or suite is None:
             return None
-        transcript += _joined(self._between(True, HandshakeType.CLIENT_KEY_EXCHANGE))
         if not from_client:
             client = self._find(True, HandshakeType.FINISHED)
             if client is None:
                 return None
             transcript += client.message.encode() + _joined(self._between(False, HandshakeType.SERVER_HELLO_DONE))
-        expected = keys.verify_data(self._master, from_client, transcript, self._suite.hash_name)
+        label = CLIENT_FINISHED if from_client else SERVER_FINISHED
+        handshake_hash = hashlib.new(suite.hash_name, transcript).digest()
+        expected = suites.finished(self._master, label, handshake_hash, suite.hash_name)
         return seen.t_s if seen.message.body == expected else None
+
+    def _finished_over(self) -> bytes | None:
+        """Return what the client's Finished is computed over."""
+        transcript = self._key_exchange_transcript()
+        if transcript is None:
+            return None
+        return transcript + _joined(self._between(True, HandshakeType.CLIENT_KEY_EXCHANGE))
 
     def _between(self, from_client: bool, after: HandshakeType) -> Iterator[Message]:
         """Yield one side's messages after *after* and before its Finished, such as a NewSessionTicket."""
@@ -250,8 +276,8 @@ def _decoded_vector(body: bytes) -> bytes | None:
         return None
 
 
-def _freeze(entry: _Entry) -> SeenRecord:
+def _freeze(entry: _Entry, suite: suites.Suite | None) -> SeenRecord:
     record = entry.record
-    nonce = record.fragment[: keys.EXPLICIT_NONCE_LENGTH] if record.epoch else None
+    nonce = record.fragment[: suite.explicit_nonce_bytes] if record.epoch and suite else b""
     numbers = record.content_type, record.epoch, record.sequence, record.length
-    return SeenRecord(entry.t_s, entry.from_client, *numbers, nonce, entry.plaintext)
+    return SeenRecord(entry.t_s, entry.from_client, *numbers, nonce or None, entry.plaintext)

@@ -1,5 +1,6 @@
 """Which DTLS sessions the device keeps, and which it gives up, judged by clients that stop in the middle."""
 
+import hashlib
 import json
 import re
 import secrets
@@ -18,8 +19,16 @@ import pytest
 from rig.dtls import coap, handshake
 from rig.dtls.alerts import Alert, decode_alert
 from rig.dtls.handshake import ClientHello, ClientKeyExchange, HandshakeType, Message, ServerHello
-from rig.dtls.keys import SUITES, SessionKeys, derive_keys, master_secret, psk_premaster, verify_data
 from rig.dtls.records import DTLS_1_2, ContentType, Record, parse_datagram
+from rig.dtls.suites import (
+    CLIENT_FINISHED,
+    SUITES,
+    Protection,
+    finished,
+    master_secret,
+    protections,
+    psk_premaster,
+)
 
 IDENTITY = "board-under-test"
 PSK = b"0123456789abcdef"
@@ -47,7 +56,7 @@ class Peer:
         self._messages = 0
         self._transcript = b""
         self._server_hello: ServerHello | None = None
-        self._keys: SessionKeys | None = None
+        self._keys: tuple[Protection, Protection] | None = None
         self._pending: list[tuple[bytes, Message]] = []
         self._requests = 0
 
@@ -100,12 +109,12 @@ class Peer:
         assert self._server_hello is not None
         exchange = self._handshake(HandshakeType.CLIENT_KEY_EXCHANGE, ClientKeyExchange(identity.encode()).encode())
         master = master_secret(psk_premaster(psk), self._hello.random, self._server_hello.random)
-        self._keys = derive_keys(
+        self._keys = protections(
             SUITES[self._server_hello.suite], master, self._hello.random, self._server_hello.random
         )
         change = self._record(ContentType.CHANGE_CIPHER_SPEC, b"\1", 0)
-        finished = self._handshake(HandshakeType.FINISHED, verify_data(master, True, self._transcript), epoch=1)
-        self._socket.send(exchange + change + finished)
+        proof = finished(master, CLIENT_FINISHED, hashlib.sha256(self._transcript).digest())
+        self._socket.send(exchange + change + self._handshake(HandshakeType.FINISHED, proof, epoch=1))
 
     def connect(self, identity: str, psk: bytes) -> Self:
         """Complete the handshake; `socket.timeout` if the server does not."""
@@ -154,12 +163,12 @@ class Peer:
         return self._record(ContentType.HANDSHAKE, message, epoch)
 
     def _record(self, kind: ContentType, plaintext: bytes, epoch: int) -> bytes:
-        record = Record(kind, DTLS_1_2, epoch, self._sequence[epoch], plaintext)
+        sequence = self._sequence[epoch]
         self._sequence[epoch] += 1
         if epoch:
             assert self._keys is not None
-            record = self._keys.client.seal(record)
-        return record.encode()
+            plaintext = self._keys[0].seal(kind, DTLS_1_2, epoch, sequence, plaintext)
+        return Record(kind, DTLS_1_2, epoch, sequence, plaintext).encode()
 
     def _receive_datagram(self) -> list[Record]:
         return [self._opened(record) for record in parse_datagram(self._socket.recv(4096))]
@@ -168,8 +177,8 @@ class Peer:
         if record.epoch == 0:
             return record
         assert self._keys is not None
-        plaintext = self._keys.server.open(record)
-        return Record(record.content_type, record.version, record.epoch, record.sequence, plaintext)
+        header = record.content_type, record.version, record.epoch, record.sequence
+        return Record(*header, self._keys[1].open(*header, record.fragment))
 
     def _receive(self, epoch: int) -> Record:
         while True:

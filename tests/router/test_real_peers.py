@@ -151,25 +151,80 @@ def test_a_handshake_survives_loss_and_shows_its_retransmissions(
 
 @needs("openssl")
 @pytest.mark.parametrize(
-    ("suite", "name"),
+    ("suite", "name", "option"),
     [
-        ("PSK-AES128-CCM8", CCM_8),
-        ("PSK-AES256-CCM8", "TLS_PSK_WITH_AES_256_CCM_8"),
-        ("PSK-AES128-CCM", "TLS_PSK_WITH_AES_128_CCM"),
-        ("PSK-AES256-CCM", "TLS_PSK_WITH_AES_256_CCM"),
-        ("PSK-AES128-GCM-SHA256", "TLS_PSK_WITH_AES_128_GCM_SHA256"),
-        ("PSK-AES256-GCM-SHA384", "TLS_PSK_WITH_AES_256_GCM_SHA384"),
+        ("PSK-AES128-CCM8", CCM_8, []),
+        ("PSK-AES256-CCM8", "TLS_PSK_WITH_AES_256_CCM_8", []),
+        ("PSK-AES128-CCM", "TLS_PSK_WITH_AES_128_CCM", []),
+        ("PSK-AES256-CCM", "TLS_PSK_WITH_AES_256_CCM", []),
+        ("PSK-AES128-GCM-SHA256", "TLS_PSK_WITH_AES_128_GCM_SHA256", []),
+        ("PSK-AES256-GCM-SHA384", "TLS_PSK_WITH_AES_256_GCM_SHA384", []),
+        ("PSK-CHACHA20-POLY1305", "TLS_PSK_WITH_CHACHA20_POLY1305_SHA256", []),
+        ("PSK-AES128-CBC-SHA256", "TLS_PSK_WITH_AES_128_CBC_SHA256", []),
+        ("PSK-AES128-CBC-SHA256", "TLS_PSK_WITH_AES_128_CBC_SHA256", ["-no_etm"]),
+        ("PSK-AES256-CBC-SHA384", "TLS_PSK_WITH_AES_256_CBC_SHA384", []),
+        ("PSK-AES128-CBC-SHA", "TLS_PSK_WITH_AES_128_CBC_SHA", ["-no_etm"]),
+        ("PSK-AES256-CBC-SHA", "TLS_PSK_WITH_AES_256_CBC_SHA", []),
+        ("PSK-NULL-SHA256", "TLS_PSK_WITH_NULL_SHA256", []),
     ],
 )
 def test_openssl_with_every_suite(
-    router: RelayRouter, own_address: str, running: Running, tmp_path: Path, suite: str, name: str
+    router: RelayRouter, own_address: str, running: Running, tmp_path: Path, suite: str, name: str, option: list[str]
 ) -> None:
-    server = openssl_server(own_address, suite, "-listen")
+    server = openssl_server(own_address, suite, "-listen", *option)
     with running(server, (own_address, 5684)), router.capture(tmp_path / "suite.pcapng") as capture:
         openssl_client(router.endpoint_for(own_address, 5684), suite, text="canary\n")
     session = only(capture)
     assert (session.established, session.suite_name, session.undecryptable()) == (True, name, {})
     assert session.extended_master_secret
+    assert b"canary\n" in [record.plaintext for record in session.application_data]
+
+
+@needs("openssl")
+@pytest.mark.parametrize(
+    ("suite", "name"),
+    [
+        ("ECDHE-ECDSA-AES128-CCM8", "TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8"),
+        ("ECDHE-ECDSA-AES128-GCM-SHA256", "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"),
+    ],
+)
+def test_a_key_log_opens_what_has_certificates(
+    router: RelayRouter, own_address: str, running: Running, tmp_path: Path, suite: str, name: str
+) -> None:
+    certificate, key, log = tmp_path / "certificate.pem", tmp_path / "key.pem", tmp_path / "keys.log"
+    made = ["-x509", "-subj", "/CN=board", "-nodes", "-keyout", str(key), "-out", str(certificate)]
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    subprocess.run(["openssl", "req", *made, *curve], check=True, capture_output=True)
+    own = ["-cert", str(certificate), "-key", str(key), "-cipher", f"{suite}:@SECLEVEL=0", "-quiet", "-listen"]
+    server = ["openssl", "s_server", "-dtls1_2", "-accept", f"{own_address}:5684", *own]
+    with running(server, (own_address, 5684)), router.capture(tmp_path / "certificate.pcapng") as capture:
+        client = openssl_client_command(router.endpoint_for(own_address, 5684), suite, PSK)
+        subprocess.run([*client, "-keylogfile", str(log)], input=b"canary\n", capture_output=True, check=True)
+    rows = [line.split() for line in log.read_text().splitlines() if line.startswith("CLIENT_RANDOM")]
+    (session,) = dissect_capture(
+        capture.packets(), {}, master_secrets={bytes.fromhex(row[1]): bytes.fromhex(row[2]) for row in rows}
+    )
+    assert (session.established, session.suite_name, session.undecryptable()) == (True, name, {})
+    assert b"canary\n" in [record.plaintext for record in session.application_data]
+    (without,) = dissect_capture(capture.packets(), {})
+    assert not without.established
+
+
+@needs("coap-server-gnutls")
+@pytest.mark.parametrize(
+    ("suite", "name"),
+    [("PSK-AES128-CCM8", CCM_8), ("PSK-AES128-CBC-SHA256", "TLS_PSK_WITH_AES_128_CBC_SHA256")],
+)
+def test_libcoaps_server_on_gnutls_is_decrypted(
+    router: RelayRouter, own_address: str, running: Running, tmp_path: Path, suite: str, name: str
+) -> None:
+    with (
+        running(["coap-server-gnutls", "-A", own_address, "-k", PSK], (own_address, 5684)),
+        router.capture(tmp_path / "gnutls.pcapng") as capture,
+    ):
+        openssl_client(router.endpoint_for(own_address, 5684), suite, text="canary\n")
+    session = only(capture)
+    assert (session.established, session.suite_name, session.undecryptable()) == (True, name, {})
     assert b"canary\n" in [record.plaintext for record in session.application_data]
 
 
@@ -194,11 +249,14 @@ def test_without_extended_master_secret(
 
 
 @needs("coap-client-openssl")
-def test_libcoaps_client_is_decrypted(router: RelayRouter, own_address: str, running: Running, tmp_path: Path) -> None:
+@pytest.mark.parametrize("client", ["coap-client-openssl", "coap-client-gnutls"])
+def test_libcoaps_client_is_decrypted(
+    router: RelayRouter, own_address: str, running: Running, tmp_path: Path, client: str
+) -> None:
     with running(openssl_server(own_address, "PSK-AES128-CCM8", "-listen"), (own_address, 5684)):
         front = router.endpoint_for(own_address, 5684)
         uri = f"coaps://{front[0]}:{front[1]}/light"
-        command = ["coap-client-openssl", "-N", "-B", "1", "-u", IDENTITY, "-k", PSK, "-m", "get", uri]
+        command = [client, "-N", "-B", "1", "-u", IDENTITY, "-k", PSK, "-m", "get", uri]
         with router.capture(tmp_path / "client.pcapng") as capture:
             subprocess.run(command, capture_output=True, timeout=PATIENCE_S, check=False)
     session = only(capture)
