@@ -21,5 +21,5 @@ class ReplayWindow:
         if ahead > 0:
             self._seen = (self._seen << min(ahead, self._bits) | 1) & (1 << self._bits) - 1
             self._newest = sequence
-        else:
+        elif -ahead < self._bits:
             self._seen |= 1 << -ahead

@@ -176,6 +176,13 @@ def test_an_altered_last_flight_gives_no_session(new_peer: NewPeer, data: st.Dat
     assert not any(isinstance(event, Established) for event in peer.give(*map(bytes, flight)))
 
 
+def test_noting_what_is_long_gone_costs_nothing() -> None:
+    window = ReplayWindow(64)
+    for sequence in (2**48 - 1, 0):
+        window.note(sequence)
+    assert not window.admits(0)
+
+
 @given(st.lists(st.integers(0, 200), max_size=60), st.integers(1, 70))
 def test_the_replay_window_admits_once_what_is_not_too_old(sequences: list[int], bits: int) -> None:
     window, seen = ReplayWindow(bits), set[int]()
