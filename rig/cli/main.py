@@ -5,11 +5,11 @@ argument is wrong; 3 nothing failed, but a requirement has no verdict; 130 inter
 """
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from rig.cli.interruption import INTERRUPTION
 from rig.errors import RigError
 
 EXIT_CODES = __doc__.split("\n\n", 1)[1] if __doc__ else ""
@@ -100,10 +100,8 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; errors of the rig are one sentence on stderr and exit code 2."""
     options = build_parser().parse_args(arguments)
-    # A terminated rig leaves its context managers as an interrupted one does; a script's shell starts what it puts
-    # into the background with SIGINT ignored.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+    # A terminated rig leaves its context managers as an interrupted one does.
+    INTERRUPTION.install()
     try:
         return _dispatch(options)
     except RigError as error:

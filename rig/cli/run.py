@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from rig.cli.interruption import INTERRUPTION
 from rig.errors import BenchError, ConfigError
 from rig.evidence.record import new_run_id
 from rig.evidence.verdicts import State
@@ -85,6 +86,8 @@ def _conclude(code: int, run_dir: Path, progress: "Progress", *, as_json: bool) 
         return 2  # pytest has said why
     if code == pytest.ExitCode.INTERNAL_ERROR:
         raise BenchError(f"pytest could not run the plan: {progress.trouble}")
+    if not (run_dir / "summary.json").is_file():
+        raise ConfigError('no test of the plan verifies a requirement: mark one with @pytest.mark.requirement("ID")')
     summary = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
     progress.end(summary, run_dir)
     if as_json:
@@ -139,6 +142,10 @@ class Progress:
         self.console.print(f"  [{style}]{word:7}[/] {ids:8} {escape(_short(report.nodeid))} ({report.duration:.1f} s)")
         if report.outcome == "failed":
             self.console.print(f"          {escape(_reason(report))}", style="red", soft_wrap=True)
+
+    def pytest_runtest_logfinish(self) -> None:
+        """End the run when it was asked to end during a test that did not."""
+        INTERRUPTION.check()
 
     def pytest_internalerror(self, excrepr: object) -> None:
         """Keep what went wrong inside pytest."""

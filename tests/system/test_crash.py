@@ -74,3 +74,24 @@ def test_ctrl_c_leaves_the_bench_in_order_and_a_report(tmp_path: Path) -> None:
     assert events[-1] == "run_end"
     assert "bench_error" not in events
     assert (run_dir / "report.html").is_file()
+
+
+def test_ctrl_c_inside_a_finaliser_ends_the_run_too(tmp_path: Path, rig: Any) -> None:
+    (tmp_path / "plan.yaml").write_text("title: one plan\ntests: [test_it.py]\n")
+    (tmp_path / "test_it.py").write_text(
+        "import os, signal, pytest\n"
+        "class Finalised:\n"
+        "    def __del__(self):\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        for _ in range(1000): pass\n"
+        "@pytest.mark.requirement('PSK-01')\n"
+        "def test_first():\n"
+        "    Finalised()\n"
+        "@pytest.mark.requirement('PSK-02')\n"
+        "def test_second():\n"
+        f"    open({str(tmp_path / 'second')!r}, 'w').close()\n"
+    )
+    ended = rig("run", tmp_path / "plan.yaml", "--run-dir", tmp_path / "run")
+    assert ended.returncode == 130, ended.stdout + ended.stderr
+    assert not (tmp_path / "second").exists()
+    assert journal(tmp_path / "run")[-1]["event"] == "run_end"
