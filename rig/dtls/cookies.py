@@ -20,10 +20,15 @@ class Cookies:
         self._secret = bytes(32) if misbehaviour.cookie_secret_fixed else secrets.token_bytes(32)
 
     def make(self, peer: Endpoint, hello: ClientHello) -> bytes:
-        """Return the cookie for *peer* and *hello*; the cookie that *hello* has already is no part of it."""
+        """Return the cookie for *peer* and *hello*.
+
+        Of the hello RFC 6347 counts version, random, session id, suites and compression: not the cookie that it has
+        already, and not its extensions, which GnuTLS 3.8 sends in another order each time.
+        """
         wrong = self._misbehaviour
         address = b"" if wrong.cookie_ignores_address or wrong.constant_cookie else repr(peer).encode()
-        said = b"" if wrong.cookie_ignores_hello or wrong.constant_cookie else replace(hello, cookie=b"").encode()
+        counted = replace(hello, cookie=b"", extensions=None).encode()
+        said = b"" if wrong.cookie_ignores_hello or wrong.constant_cookie else counted
         cookie = hmac.digest(self._secret, len(address).to_bytes(4, "big") + address + said, "sha256")[:_COOKIE_BYTES]
         return cookie.ljust(_LONGEST_BYTES, b"\0") if wrong.cookie_of_255_bytes else cookie
 

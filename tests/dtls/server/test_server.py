@@ -1,6 +1,7 @@
 """The scriptable server without sockets, with nothing but good manners."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -59,6 +60,14 @@ def test_a_cookie_proves_address_and_hello_and_is_all_that_is_kept(new_peer: New
     for peer in (elsewhere, otherwise):
         assert peer.answers(peer.hello_datagram(cookie, message_seq=1)) == HELLO_AGAIN
     assert one.answers(one.hello_datagram(cookie, message_seq=1)) == SERVERS_FLIGHT
+
+
+def test_the_second_hello_may_have_its_extensions_in_another_order(new_peer: NewPeer) -> None:
+    extensions = ((EXTENDED_MASTER_SECRET, b""), (ENCRYPT_THEN_MAC, b""))
+    peer = new_peer(extensions=extensions)
+    cookie = peer.cookie()
+    peer.hello = replace(peer.hello, extensions=extensions[::-1])
+    assert peer.answers(peer.hello_datagram(cookie)) == SERVERS_FLIGHT
 
 
 def test_the_servers_flight_is_repeated_at_rising_intervals_in_new_records(new_peer: NewPeer) -> None:
