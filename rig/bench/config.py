@@ -84,7 +84,9 @@ class BoardConfig(CheckedModel):
     port: str | None = Field(None, description="console: a device path or rfc2217://HOST:PORT")
     address: str | None = Field(None, description="network address; without it, the console's network_up mark tells")
     coaps_port: int = Field(5684, ge=1, le=65535)
-    firmware: Path | None = Field(None, description="an ESP-IDF build directory (with flasher_args.json)")
+    firmware: Path | None = Field(
+        None, description="an ESP-IDF build directory, its flasher_args.json, or a merged image"
+    )
     identity: str = Field(min_length=1)
     psk: Secret = Field(description="16 bytes, written as 32 hexadecimal digits")
     wifi: WifiConfig | None = None

@@ -8,8 +8,10 @@ from pathlib import Path
 from rig.bench.bench import board_of
 from rig.bench.config import BenchConfig, BoardConfig, MeterConfig, RouterConfig, load_bench, read_psk
 from rig.board import Board
+from rig.board.flash import MAX_FLASH_BYTES
 from rig.clock import now_s
 from rig.errors import BenchError, RigError
+from rig.formats.checks import check_image_set
 from rig.formats.flasher_args import read_image_set
 from rig.meter import Keysight34465A, load_accuracy
 from rig.router import RelayRouter
@@ -56,9 +58,7 @@ def _board(board: BoardConfig, path: Path, log_directory: Path) -> list[Finding]
     findings = [_check(board.name, "key can be read", lambda: f"{len(read_psk(board, path))} bytes")]
     if board.firmware is not None:
         firmware = path.parent / board.firmware
-        findings.append(
-            _check(board.name, "firmware can be read", lambda: f"{len(read_image_set(firmware).files)} images")
-        )
+        findings.append(_check(board.name, "firmware is sound", lambda: _sound(firmware)))
     if board.port is not None:
         log = log_directory / f"console-{board.name}.log"
         findings.append(_check(board.name, "is free and boots", lambda: _boots(board_of(board, path, log))))
@@ -67,6 +67,12 @@ def _board(board: BoardConfig, path: Path, log_directory: Path) -> list[Finding]
                 _check(board.name, "loses its power and gets it back", lambda: _loses_power(board_of(board, path, log)))
             )
     return findings
+
+
+def _sound(firmware: Path) -> str:
+    images = read_image_set(firmware)
+    check_image_set(images, flash_bytes=MAX_FLASH_BYTES)
+    return f"{len(images.files)} images"
 
 
 def _boots(board: Board) -> str:

@@ -2,7 +2,6 @@
 
 import contextlib
 import re
-import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -174,11 +173,10 @@ class Board:
             with self.console.released() as port:
                 open_again(port, PORT_WAIT_S)
 
-    def power_cycle(self, off_s: float = 0.0) -> None:
-        """Switch the supply off and on; *off_s* is added to the time that the supply needs to run down."""
+    def power_cycle(self) -> None:
+        """Switch the supply off, for as long as it needs to run down, and on."""
         try:
             self.power_off()
-            time.sleep(off_s)
         finally:
             self.power_on()
 
