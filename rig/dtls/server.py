@@ -6,6 +6,7 @@ It keeps to RFC 6347 unless a `Misbehaviour` says otherwise.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rig.dtls.cid import CidRecord, split_datagram
 from rig.dtls.cookies import Cookies
 from rig.dtls.handshake import (
     ClientHello,
@@ -19,6 +20,7 @@ from rig.dtls.handshake import (
 )
 from rig.dtls.misbehaviour import Misbehaviour
 from rig.dtls.records import DTLS_1_0, DTLS_1_2, ContentType, Record, parse_datagram
+from rig.dtls.resumption import KeptSessions
 from rig.dtls.server_session import ServerSession, Settings
 from rig.dtls.session import Endpoint
 from rig.dtls.wire import DecodeError
@@ -38,11 +40,12 @@ class Send:
 
 @dataclass(frozen=True)
 class Established:
-    """A handshake is complete."""
+    """A handshake is complete; ``resumed`` if it was an abbreviated one."""
 
     peer: Endpoint
     identity: bytes
     suite: int
+    resumed: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,14 @@ class Received:
 
 
 @dataclass(frozen=True)
+class Moved:
+    """The client that was at *before* is at *peer* from now on (RFC 9146 6)."""
+
+    peer: Endpoint
+    before: Endpoint
+
+
+@dataclass(frozen=True)
 class Closed:
     """A session or a handshake is over. *reason* is for people."""
 
@@ -61,7 +72,7 @@ class Closed:
     reason: str
 
 
-Event = Send | Established | Received | Closed
+Event = Send | Established | Received | Moved | Closed
 
 
 class Server:
@@ -71,6 +82,7 @@ class Server:
         self._settings = settings
         self._wrong = misbehaviour
         self._cookies = Cookies(misbehaviour)
+        self._kept = KeptSessions(misbehaviour)
         self._sessions: dict[Endpoint, list[ServerSession]] = {}
         self._partial: dict[Endpoint, Reassembler] = {}
 
@@ -83,13 +95,14 @@ class Server:
     def receive(self, now_s: float, peer: Endpoint, datagram: bytes) -> list[Event]:
         """Take a datagram in. Nothing that arrives raises."""
         try:
-            records = parse_datagram(datagram)
+            records = self._split(datagram)
         except DecodeError:
             return []
         events: list[Event] = []
         for record in records[:1] if self._wrong.one_record_per_datagram else records:
-            fragments = _hello_fragments(record)
-            if fragments:
+            if isinstance(record, CidRecord):
+                events += self._take_cid_record(peer, record)
+            elif fragments := _hello_fragments(record):
                 events += self._take_hello(now_s, peer, record, fragments)
             else:
                 events += self._take_record(peer, record)
@@ -118,6 +131,35 @@ class Server:
             if session.can_send:
                 return self._step(peer, session, action)
         return []
+
+    def _split(self, datagram: bytes) -> tuple[Record | CidRecord, ...]:
+        length = self._settings.connection_id_bytes
+        return split_datagram(datagram, length) if length else parse_datagram(datagram)
+
+    def _take_cid_record(self, peer: Endpoint, record: CidRecord) -> list[Event]:
+        """The record is its connection id's, wherever it comes from; what it is answered goes to where the client is.
+
+        An address belongs to one client: nobody moves to where another one is.
+        """
+        home, session = self._with_connection_id(peer, record.connection_id)
+        if session is None:
+            return []
+        events: list[Event] = []
+        if peer not in self._sessions and session.moves_peer(record):
+            self._forget(home, session)
+            self._sessions[peer] = [session]
+            events.append(Moved(peer, home))
+            home = peer
+        return events + self._step(home, session, lambda each: each.receive(record))
+
+    def _with_connection_id(self, peer: Endpoint, connection_id: bytes) -> tuple[Endpoint, ServerSession | None]:
+        """Return the session that has this connection id, and where its client is."""
+        for home, sessions in self._sessions.items():
+            for session in sessions:
+                if session.connection_id == connection_id:
+                    return home, session
+        strays = self._sessions.get(peer, ()) if self._wrong.cid_unknown_accepted else ()
+        return peer, strays[-1] if strays else None
 
     def _take_record(self, peer: Endpoint, record: Record) -> list[Event]:
         """A protected record is for the session that it opens with, everything else for the newest."""
@@ -176,7 +218,7 @@ class Server:
         return [*events, Send(peer, answer.encode())]
 
     def _begin(self, now_s: float, peer: Endpoint, record: Record, hello: Message) -> list[Event]:
-        session = ServerSession(self._settings, self._wrong, hello, record.sequence)
+        session = ServerSession(self._settings, self._wrong, self._kept, hello, record.sequence)
         live = [each for each in self._sessions.pop(peer, []) if each.established]
         self._sessions[peer] = [*live, session]
         events: list[Event] = []
@@ -194,7 +236,7 @@ class Server:
         events: list[Event] = [Send(peer, datagram) for datagram in datagrams]
         if session.established and not was_established:
             self._sessions[peer] = [session]
-            events.append(Established(peer, session.identity, session.suite))
+            events.append(Established(peer, session.identity, session.suite, session.resumed))
         events += [Received(peer, each) for each in data]
         if session.closed_because is not None:
             events.append(Closed(peer, session.closed_because))
