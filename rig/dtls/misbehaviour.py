@@ -47,7 +47,7 @@ class Misbehaviour:
     clear_data_accepted: bool = False  # takes application data without protection
     clear_data_without_session: bool = False  # sends in clear what it has for a client whose session is closed
     clear_alerts_accepted: bool = False  # takes an alert without protection after the handshake
-    one_record_per_datagram: bool = False  # drops all but the first
+    one_record_per_datagram: bool = False  # drops all protected records but the first
     data_before_finished: bool = False  # takes application data before the client has proved its key
 
     # Handshake

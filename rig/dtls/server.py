@@ -26,7 +26,6 @@ from rig.dtls.session import Endpoint
 from rig.dtls.wire import DecodeError
 
 _ORDERLY = Misbehaviour()
-_SESSIONS_MAX = 64
 _PARTIAL_HELLOS_MAX = 64
 
 
@@ -83,6 +82,7 @@ class Server:
         self._wrong = misbehaviour
         self._cookies = Cookies(misbehaviour)
         self._kept = KeptSessions(misbehaviour)
+        # By when a handshake began or data came: the longest idle is first.
         self._sessions: dict[Endpoint, list[ServerSession]] = {}
         self._partial: dict[Endpoint, Reassembler] = {}
 
@@ -92,6 +92,25 @@ class Server:
         deadlines = (each.deadline_s for sessions in self._sessions.values() for each in sessions)
         return min((deadline_s for deadline_s in deadlines if deadline_s is not None), default=None)
 
+    @property
+    def established(self) -> int:
+        """The number of sessions."""
+        return sum(session.established for sessions in self._sessions.values() for session in sessions)
+
+    @property
+    def half_open(self) -> int:
+        """The number of handshakes under way, cookie exchanges apart, of which nothing is known."""
+        return len(self._half_open())
+
+    @property
+    def unanswered(self) -> int:
+        """The number of handshakes that wait for the client's key exchange."""
+        return sum(not session.identity and not session.resumed for _, session in self._half_open())
+
+    def serves(self, peer: Endpoint) -> bool:
+        """Whether *peer* has a session."""
+        return any(session.established for session in self._sessions.get(peer, ()))
+
     def receive(self, now_s: float, peer: Endpoint, datagram: bytes) -> list[Event]:
         """Take a datagram in. Nothing that arrives raises."""
         try:
@@ -99,7 +118,7 @@ class Server:
         except DecodeError:
             return []
         events: list[Event] = []
-        for record in records[:1] if self._wrong.one_record_per_datagram else records:
+        for record in records[:1] if self._wrong.one_record_per_datagram and records[0].epoch else records:
             if isinstance(record, CidRecord):
                 events += self._take_cid_record(peer, record)
             elif fragments := _hello_fragments(record):
@@ -222,11 +241,23 @@ class Server:
         live = [each for each in self._sessions.pop(peer, []) if each.established]
         self._sessions[peer] = [*live, session]
         events: list[Event] = []
-        if len(self._sessions) > _SESSIONS_MAX:
-            oldest = next(iter(self._sessions))
-            del self._sessions[oldest]
-            events.append(Closed(oldest, "another client needed its place"))
+        half_open = self._half_open()
+        if len(half_open) > self._settings.half_open_max:
+            self._forget(*half_open[0])
+            events.append(Closed(half_open[0][0], "another client needed its place"))
         return events + self._step(peer, session, lambda each: each.start(now_s))
+
+    def _half_open(self) -> list[tuple[Endpoint, ServerSession]]:
+        """Return the handshakes under way, the oldest first."""
+        everything = ((peer, session) for peer, sessions in self._sessions.items() for session in sessions)
+        return [(peer, session) for peer, session in everything if not session.established]
+
+    def _make_room(self, newest: Endpoint) -> list[Event]:
+        """Close the session that has been idle longest if there is one too many; *newest* is not it."""
+        if self.established <= self._settings.sessions_max:
+            return []
+        idle = next(peer for peer in self._sessions if peer != newest and self.serves(peer))
+        return self.close(idle)
 
     def _step(self, peer: Endpoint, session: ServerSession, action: Callable[[ServerSession], None]) -> list[Event]:
         """Let *session* do something, and tell what came of it."""
@@ -237,6 +268,9 @@ class Server:
         if session.established and not was_established:
             self._sessions[peer] = [session]
             events.append(Established(peer, session.identity, session.suite, session.resumed))
+            events += self._make_room(peer)
+        if data and peer in self._sessions:
+            self._sessions[peer] = self._sessions.pop(peer)
         events += [Received(peer, each) for each in data]
         if session.closed_because is not None:
             events.append(Closed(peer, session.closed_because))

@@ -35,6 +35,8 @@ class Settings:
     handshake_limit_s: when a handshake is given up.
     session_ids, tickets: whether sessions can be resumed by them, for session_lifetime_s from their first handshake on.
     connection_id_bytes: length of the connection ids of clients that know RFC 9146; None for a server that does not.
+    sessions_max: with one more, the session that has been idle longest is closed. half_open_max: with one more
+    handshake under way, the oldest is given up.
     """
 
     psks: Mapping[bytes, bytes]
@@ -48,6 +50,8 @@ class Settings:
     tickets: bool = False
     session_lifetime_s: int = 86400
     connection_id_bytes: int | None = None
+    sessions_max: int = 64
+    half_open_max: int = 64
 
 
 class ServerSession:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 
 from rig.dtls.coap import Message, OptionNumber
-from rig.dtls.session import Endpoint
 from rig.virtual.device.answers import Refused, uint
 from rig.virtual.device.misbehaviour import Misbehaviour
 
@@ -70,8 +69,8 @@ def part_of(body: bytes, asked: Block | None, first_szx: int, wrong: Misbehaviou
     return Block(size.number, start + size.size < len(body), size.szx), content
 
 
-Key = tuple[Endpoint, str]
-"""Client and path."""
+Key = tuple[int, str]
+"""Number of the client's session, and path."""
 
 
 @dataclass
@@ -108,9 +107,9 @@ class Uploads:
             raise Refused("4.00", f"a block of {block.size} bytes was expected")
         return self._add(now_s, key, block, request.payload, body_max)
 
-    def forget(self, peer: Endpoint) -> None:
-        """Give up what *peer* has begun."""
-        self._uploads = {key: one for key, one in self._uploads.items() if key[0] != peer}
+    def forget(self, client: int) -> None:
+        """Give up what *client* has begun."""
+        self._uploads = {key: one for key, one in self._uploads.items() if key[0] != client}
 
     def _add(self, now_s: float, key: Key, block: Block, payload: bytes, body_max: int) -> bytes | None:
         if block.number == 0:
@@ -135,9 +134,7 @@ class Uploads:
             del self._uploads[min(self._uploads, key=lambda each: self._uploads[each].used_s)]
 
     def _expire(self, now_s: float) -> None:
-        self._uploads = {
-            key: one for key, one in self._uploads.items() if now_s - one.used_s < _UPLOAD_TIMEOUT_S
-        }
+        self._uploads = {key: one for key, one in self._uploads.items() if now_s - one.used_s < _UPLOAD_TIMEOUT_S}
 
 
 def _too_large(body_max: int) -> Refused:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rig.dtls.handshake import HandshakeType, parse_fragments
 from rig.dtls.misbehaviour import Misbehaviour as DtlsMisbehaviour
 from rig.dtls.records import ContentType, parse_datagram
-from rig.dtls.server import Closed, Established, Event, Received, Send, Server
+from rig.dtls.server import Closed, Established, Event, Moved, Received, Send, Server
 from rig.dtls.server_session import Settings
 from rig.dtls.session import Endpoint
 from rig.dtls.wire import DecodeError
@@ -20,6 +20,7 @@ from rig.virtual.device.misbehaviour import Misbehaviour
 SESSIONS_MAX = 12
 HALF_OPEN_MAX = 16
 HANDSHAKE_LIMIT_S = 30.0
+CONNECTION_ID_BYTES = 8
 SILENT_AFTER_CRASH_S = 2.0
 
 _HEAP_BYTES = 8 << 20
@@ -100,27 +101,50 @@ class Device:
                 case Send():
                     sent.append(Datagram(event.peer, event.datagram))
                 case Established():
-                    self._handshakes += 1
-                    self._application.connect(event.peer)
+                    self._begin_session(event.peer)
+                case Moved():
+                    self._move_session(event.before, event.peer)
                 case Closed():
-                    self._note_closed(event.peer)
+                    self._end_session(event.peer)
                 case Received():
-                    sent += self._send(self._application.receive(self._now_s, event.peer, event.data))
+                    sent += self._take_message(event.peer, event.data)
         return sent
 
     def _send(self, messages: Iterable[Outgoing]) -> list[Datagram]:
         sent: list[Datagram] = []
         for each in messages:
+            peer = self._addresses[each.client]
             if each.clear:
-                sent.append(Datagram(each.peer, each.data))
+                sent.append(Datagram(peer, each.data))
             else:
-                sent += self._carry_out(self._server.send(each.peer, each.data))
+                sent += self._carry_out(self._server.send(peer, each.data))
         return sent
 
-    def _note_closed(self, peer: Endpoint) -> None:
+    # --- sessions
+
+    def _begin_session(self, peer: Endpoint) -> None:
+        """Nothing of an older session at the same address counts any more."""
+        for number in [number for number, address in self._addresses.items() if address == peer]:
+            self._application.forget(number)
+            del self._addresses[number]
+        self._handshakes += 1
+        self._addresses[self._handshakes] = peer
+        self._sessions[peer] = self._handshakes
+        self._application.connect(self._handshakes)
+
+    def _move_session(self, before: Endpoint, peer: Endpoint) -> None:
+        number = self._sessions.pop(before)
+        self._sessions[peer] = number
+        self._addresses[number] = peer
+
+    def _end_session(self, peer: Endpoint) -> None:
         """A session or a handshake is over; a live session may stand beside a handshake that is given up."""
-        if not self._server.serves(peer):
-            self._application.disconnect(peer)
+        if peer in self._sessions and not self._server.serves(peer):
+            self._application.disconnect(self._sessions.pop(peer))
+
+    def _take_message(self, peer: Endpoint, data: bytes) -> list[Datagram]:
+        number = self._sessions.get(peer)
+        return [] if number is None else self._send(self._application.receive(self._now_s, number, data))
 
     # --- memory and restarts
 
@@ -130,11 +154,16 @@ class Device:
         self._silent_until_s = now_s
         self._reset_reason = reset_reason
         self._handshakes = 0
+        self._sessions: dict[Endpoint, int] = {}  # numbers of those that are open
+        self._addresses: dict[int, Endpoint] = {}  # of every session, open or not
         settings = Settings(
             psks={self._credentials.identity: self._credentials.psk},
             handshake_limit_s=HANDSHAKE_LIMIT_S,
             sessions_max=SESSIONS_MAX,
             half_open_max=self._wrong.half_open_exhausts or HALF_OPEN_MAX,
+            session_ids=True,
+            tickets=True,
+            connection_id_bytes=CONNECTION_ID_BYTES,
         )
         self._server = Server(settings, self._dtls_wrong)
         self._application = Application(self._wrong, self._draws, self._status)
@@ -163,7 +192,6 @@ class Device:
             "handshakes": self._handshakes,
             "sessions": self._server.established,
             "half_open": self._server.half_open,
-            "evicted": self._server.evicted,
             "duplicates": self._application.duplicates,
             "executed": self._application.service.executed,
             "uptime_ms": int((self._now_s - self._booted_s) * 1000),

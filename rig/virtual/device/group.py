@@ -12,6 +12,8 @@ ALL_COAP_NODES = "224.0.1.187"
 PORT = 5683
 DEFAULT_LEISURE_S = 5.0
 
+_NO_SESSION = 0
+
 
 class Group:
     """The device as a member of a group."""
@@ -39,7 +41,7 @@ class Group:
         resource = self._service.resource_of(request)
         if not self._wrong.multicast_errors and (resource is None or not resource.multicast):
             return
-        response = self._service.serve(now_s, peer, request)
+        response = self._service.serve(now_s, _NO_SESSION, request)
         if not succeeded(response) and not self._wrong.multicast_errors:
             return
         self._next_id = (self._next_id + 1) % 0x10000

@@ -85,10 +85,7 @@ class MessageLayer:
 
     def respond(self, request: Message, response: Response) -> None:
         """Answer *request*: in the acknowledgement, or non-confirmably as it was asked."""
-        if request.type == Type.CON:
-            head = Type.ACK, request.message_id
-        else:
-            head = Type.NON, self._new_id()
+        head = (Type.ACK, request.message_id) if request.type == Type.CON else (Type.NON, self._new_id())
         reply = self._encode(*head, request.token, response)
         self._served[request.message_id].reply = reply
         self.outbox.append(reply)

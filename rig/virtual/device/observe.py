@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rig.dtls.coap import Message
-from rig.dtls.session import Endpoint
 
 REGISTER, DEREGISTER = 0, 1
 
@@ -18,7 +17,7 @@ _FIRST_VALUE = 2  # 0 and 1 are what a client says
 class Observation:
     """One entry of the list of observers (RFC 7641 4.1). ``request`` is the registration."""
 
-    peer: Endpoint
+    client: int
     path: str
     request: Message
     due: bool = False
@@ -50,21 +49,21 @@ class Observations:
     def __iter__(self) -> Iterator[Observation]:
         return iter(tuple(self._all))
 
-    def register(self, peer: Endpoint, path: str, request: Message) -> Observation | None:
+    def register(self, client: int, path: str, request: Message) -> Observation | None:
         """Add an observation or renew it; None if there are too many."""
-        self.remove(peer, request.token)
+        self.remove(client, request.token)
         if len(self._all) >= _OBSERVATIONS_MAX:
             return None
-        self._all.append(Observation(peer, path, request))
+        self._all.append(Observation(client, path, request))
         return self._all[-1]
 
-    def remove(self, peer: Endpoint, token: bytes) -> None:
+    def remove(self, client: int, token: bytes) -> None:
         """Take an observation off the list, if it is there."""
-        self._all = [each for each in self._all if (each.peer, each.token) != (peer, token)]
+        self._all = [each for each in self._all if (each.client, each.token) != (client, token)]
 
-    def forget(self, peer: Endpoint) -> None:
-        """Take everything off the list that *peer* observes."""
-        self._all = [each for each in self._all if each.peer != peer]
+    def forget(self, client: int) -> None:
+        """Take everything off the list that *client* observes."""
+        self._all = [each for each in self._all if each.client != client]
 
     def clear(self) -> None:
         """Take everything off the list."""
@@ -75,6 +74,6 @@ class Observations:
         for each in self._all:
             each.due = each.due or each.path == path
 
-    def newest_of(self, peer: Endpoint) -> Observation:
-        """Return the observation that *peer* has registered last; there must be one."""
-        return [each for each in self._all if each.peer == peer][-1]
+    def newest_of(self, client: int) -> Observation:
+        """Return the observation that *client* has registered last; there must be one."""
+        return [each for each in self._all if each.client == client][-1]

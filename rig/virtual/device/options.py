@@ -47,9 +47,7 @@ def usable(request: Message, wrong: Misbehaviour) -> Message:
     for number, value in request.options:
         if _counts(number, value, kept):
             kept.append((number, value))
-        elif number % 2 and not wrong.critical_ignored:
-            raise Refused("4.02", f"option {number}")
-        elif number not in _KNOWN and wrong.elective_refused:
+        elif _hinders(number, wrong):
             raise Refused("4.02", f"option {number}")
     return replace(request, options=tuple(kept))
 
@@ -59,3 +57,10 @@ def _counts(number: int, value: bytes, before: list[tuple[int, bytes]]) -> bool:
     if known is None or not known.shortest <= len(value) <= known.longest:
         return False
     return known.repeatable or all(each != number for each, _ in before)
+
+
+def _hinders(number: int, wrong: Misbehaviour) -> bool:
+    """Whether an option that does not count keeps the request from being served."""
+    if number % 2:
+        return not wrong.critical_ignored
+    return wrong.elective_refused and number not in _KNOWN

@@ -12,7 +12,8 @@ from rig.clock import now_s
 from rig.dtls.misbehaviour import Misbehaviour as DtlsMisbehaviour
 from rig.errors import ConfigError
 from rig.virtual.device.device import Credentials, Datagram, Device
-from rig.virtual.device.group import ALL_COAP_NODES, PORT as GROUP_PORT
+from rig.virtual.device.group import ALL_COAP_NODES
+from rig.virtual.device.group import PORT as GROUP_PORT
 from rig.virtual.device.misbehaviour import Misbehaviour
 
 COAPS_PORT = 5684

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rig.dtls.coap import DELETE, GET, POST, PUT, Message, OptionNumber, Options
-from rig.dtls.session import Endpoint
 from rig.virtual.device.answers import CHANGED, CONTENT, CONTINUE, VALID, Crash, Refused, Response, uint
 from rig.virtual.device.blockwise import SZX_DEFAULT, Block, Uploads, block_of, part_of
 from rig.virtual.device.misbehaviour import Misbehaviour
@@ -33,7 +32,7 @@ class Service:
         self._wrong = wrong
         self._on_change = on_change
         self._uploads = Uploads(wrong)
-        self._begun: dict[Endpoint, _Begun] = {}
+        self._begun: dict[int, _Begun] = {}
         config = Config()
         self.sensor = Sensor(config, status)
         resources = (Light(), self.sensor, Blob(), Stats(status), config)
@@ -48,19 +47,19 @@ class Service:
         """Return the resource that *request* asks for."""
         return self._resources.get(request.path.removeprefix("/"))
 
-    def forget(self, peer: Endpoint) -> None:
-        """Give up what *peer* has begun."""
-        self._uploads.forget(peer)
-        self._begun.pop(peer, None)
+    def forget(self, client: int) -> None:
+        """Give up what *client* has begun."""
+        self._uploads.forget(client)
+        self._begun.pop(client, None)
 
-    def serve(self, now_s: float, peer: Endpoint, request: Message) -> Response:
+    def serve(self, now_s: float, client: int, request: Message) -> Response:
         """Return the response. Raises only `Crash`."""
         try:
-            return self._serve(now_s, peer, usable(request, self._wrong))
+            return self._serve(now_s, client, usable(request, self._wrong))
         except Refused as refused:
             return refused.response
 
-    def _serve(self, now_s: float, peer: Endpoint, request: Message) -> Response:
+    def _serve(self, now_s: float, client: int, request: Message) -> Response:
         if request.values(OptionNumber.PROXY_URI) or request.values(OptionNumber.PROXY_SCHEME):
             raise Refused("5.05", "this is no proxy")
         resource = self.resource_of(request)
@@ -71,8 +70,8 @@ class Service:
             raise Refused("4.05", f"{', '.join(resource.methods)} can be asked of this resource")
         self._check_preconditions(resource, request)
         if method == "GET":
-            return self._get(peer, resource, request)
-        return self._change(now_s, peer, resource, request)
+            return self._get(client, resource, request)
+        return self._change(now_s, client, resource, request)
 
     def _check_preconditions(self, resource: Resource, request: Message) -> None:
         """RFC 7252 5.10.8: every resource of this device exists."""
@@ -86,10 +85,10 @@ class Service:
 
     # --- GET
 
-    def _get(self, peer: Endpoint, resource: Resource, request: Message) -> Response:
+    def _get(self, client: int, resource: Resource, request: Message) -> Response:
         content_format = self._format(resource.answers, request)
         asked = block_of(request, OptionNumber.BLOCK2, self._wrong)
-        begun = self._representation(peer, resource, request, content_format, asked)
+        begun = self._representation(client, resource, request, content_format, asked)
         tag = _tag(begun.body, content_format)
         if tag in request.values(OptionNumber.ETAG) and (asked is None or asked.number == 0):
             return Response(VALID, ((OptionNumber.ETAG, tag),))
@@ -101,16 +100,16 @@ class Service:
         return Response(CONTENT, options, content)
 
     def _representation(
-        self, peer: Endpoint, resource: Resource, request: Message, content_format: int, asked: Block | None
+        self, client: int, resource: Resource, request: Message, content_format: int, asked: Block | None
     ) -> _Begun:
         queries = request.values(OptionNumber.URI_QUERY)
         key = resource.path, queries, content_format
-        begun = self._begun.get(peer)
+        begun = self._begun.get(client)
         if asked is None or asked.number == 0 or begun is None or begun.key != key:
             query = dict(_pair(each) for each in queries)
             szx = asked.szx if asked else SZX_DEFAULT
             begun = _Begun(key, resource.get(query, content_format), szx)
-            self._begun[peer] = begun
+            self._begun[client] = begun
         return begun
 
     def _format(self, formats: tuple[int, ...], request: Message) -> int:
@@ -125,14 +124,14 @@ class Service:
 
     # --- PUT and POST
 
-    def _change(self, now_s: float, peer: Endpoint, resource: Resource, request: Message) -> Response:
+    def _change(self, now_s: float, client: int, resource: Resource, request: Message) -> Response:
         self._check_format(resource, request)
         block = block_of(request, OptionNumber.BLOCK1, self._wrong)
         limit = self._wrong.panics_above_bytes
         if limit and block is None and len(request.payload) > limit:
             raise Crash(f"{len(request.payload)} bytes in a buffer of {limit}")
         options: Options = () if block is None else ((OptionNumber.BLOCK1, block.encode()),)
-        body = self._uploads.take(now_s, (peer, resource.path), block, request, resource.body_max)
+        body = self._uploads.take(now_s, (client, resource.path), block, request, resource.body_max)
         if body is None:
             return Response(CONTINUE, options)
         content, changed = resource.change(body)
