@@ -73,12 +73,21 @@ def faults(*, as_json: bool) -> int:
     from rig.virtual.faults import FAULTS
 
     if as_json:
-        rows = [{"name": one.name, "title": one.title, "requirements": list(one.turns_red)} for one in FAULTS]
+        rows = [
+            {
+                "name": one.name,
+                "title": one.title,
+                "seed": one.seed,
+                "carrier": one.carrier,
+                "requirements": list(one.turns_red),
+            }
+            for one in FAULTS
+        ]
         print(json.dumps({"faults": rows}, indent=1))
         return 0
-    table = table_of("name", "what is wrong", "turns red")
+    table = table_of("name", "what is wrong", "seed", "carrier", "turns red")
     for one in FAULTS:
-        table.add_row(one.name, one.title, ", ".join(one.turns_red))
+        table.add_row(one.name, one.title, one.seed, one.carrier, ", ".join(one.turns_red))
     print_table(table)
     return 0
 
