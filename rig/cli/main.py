@@ -49,6 +49,12 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_argument("file", type=Path, nargs="?", default=Path("bench.yaml"))
     _add_json(bench)
 
+    declare = commands.add_parser("declare", help="draft dut.yaml, the maker's declaration, from what a device answers")
+    declare.add_argument("--bench", type=Path, metavar="FILE", help="bench file (default: a virtual bench)")
+    declare.add_argument("--board", metavar="NAME", help="board of the bench file (default: the first)")
+    declare.add_argument("--out", type=Path, metavar="FILE", help="write the draft there (default: print it)")
+    _add_json(declare)
+
     image = commands.add_parser(
         "image", help="explain a firmware image, a partition or a whole flash, and what is wrong"
     )
@@ -145,6 +151,10 @@ def _dispatch(options: argparse.Namespace) -> int:
             return flash_bench(options.bench, options.board, options.mode, as_json=options.json)
         case "bench":
             return commands.show_bench(options.file, as_json=options.json)
+        case "declare":
+            from rig.cli.declare import declare
+
+            return declare(options.bench, options.board, options.out, as_json=options.json)
         case "image":
             from rig.cli import image
 

@@ -62,7 +62,7 @@ def test_only_declared_ports_answer(bench: Bench, probe: Prober, dut: Declaratio
     more = sorted(found - declared)
     measure.check(
         "WIR-05",
-        "no port answers that is not declared, of TCP 1 to 1024 and the usual ones, and of UDP services that are common",
+        "no port answers that is not declared, of TCP 1 to 1024 and the usual others, and of common UDP services",
         not more,
         observed=f"answering and not declared: {', '.join(f'{kind} {port}' for kind, port in more) or 'none'}",
     )
