@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from rig.bench.config import BenchConfig, BoardConfig, MeterConfig, RouterConfig, read_psk
-from rig.board import Board, CommandPower, FlashReport, Mark, Provisioning, Step
+from rig.board import Board, BoardLock, CommandPower, FlashReport, Mark, Provisioning, Step
 from rig.errors import ConfigError
 from rig.formats.flasher_args import ImageSet, read_image_set
 from rig.meter import Keysight34465A, load_accuracy
@@ -37,10 +37,13 @@ class Bench:
     A context manager. ``board``, ``meter`` and ``router`` are None where the bench file has none.
     """
 
-    def __init__(self, config: BenchConfig, path: Path, *, log_path: Path, listeners: Listeners) -> None:
+    def __init__(
+        self, config: BenchConfig, path: Path, board: BoardConfig, *, log_path: Path, listeners: Listeners
+    ) -> None:
+        """*board* is the one of *config* that is opened; *path* is the file that *config* comes from."""
         self.config = config
         self.path = path
-        self.board_config = config.boards[0]
+        self.board_config = board
         self.board: Board | None = None
         self.meter: Keysight34465A | None = None
         self.router: Router | None = None
@@ -79,7 +82,7 @@ class Bench:
             return None
         images = self.images()
         provisioning = provisioning_of(self.board_config, self.path)
-        with self._log_path.with_name(f"esptool-{self.board_config.name}.log").open("w", encoding="utf-8") as log:
+        with self._log_path.with_name(f"esptool-{self.board_config.name}.log").open("a", encoding="utf-8") as log:
             return self.board.flash(
                 images,
                 provisioning,
@@ -118,6 +121,8 @@ class Bench:
     def _open_board(self, stack: ExitStack) -> Board | None:
         config = self.board_config
         if config.port is None:
+            # A board without a console is known by its address alone.
+            stack.enter_context(BoardLock(f"{config.address}-{config.coaps_port}"))
             return None
         board = board_of(
             config,
@@ -144,6 +149,14 @@ class Bench:
     def _open_router(self, stack: ExitStack) -> Router | None:
         config = self.router_config
         return stack.enter_context(RelayRouter(control=config.control)) if config is not None else None
+
+    @property
+    def in_use(self) -> BenchConfig:
+        """The part of the bench file that is open: the board and what is wired to it."""
+        meter, router = self.meter_config, self.router_config
+        return BenchConfig(
+            boards=(self.board_config,), meters=(meter,) if meter else (), routers=(router,) if router else ()
+        )
 
     @property
     def meter_config(self) -> MeterConfig | None:

@@ -76,6 +76,7 @@ def _pytest_arguments(
     arguments += [f"--rig-virtual-fault={options.fault}"] if options.fault else []
     arguments += [f"--rig-limits={options.limits.absolute()}"] if options.limits else []
     arguments += ["-k", options.keyword] if options.keyword else []
+    arguments += ["-n", str(options.jobs)] if options.jobs > 1 else []
     return arguments
 
 
@@ -92,7 +93,7 @@ def _conclude(code: int, run_dir: Path, progress: "Progress", *, as_json: bool) 
     progress.end(summary, run_dir)
     if as_json:
         print(json.dumps(summary, indent=1))
-    if code == pytest.ExitCode.INTERRUPTED:
+    if INTERRUPTION.asked:
         return 130
     return exit_code(summary)
 
@@ -128,6 +129,7 @@ class Progress:
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Tell which test begins."""
+        clear_line(self.console)
         self.console.print(f"  [dim]...[/] {escape(_short(nodeid))}", end="" if self.console.is_terminal else "\n")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -176,7 +178,7 @@ class _Sayer:
 
 
 def clear_line(console: Console) -> None:
-    """Take back the name of the test that runs, which stands on a terminal's last line until something is said."""
+    """Take back the name of the test that began last, which stands on a terminal's last line till something is said."""
     if console.is_terminal:
         console.file.write("\r\x1b[K")
 
