@@ -57,12 +57,11 @@ def declare(bench_file: Path | None, board: str | None, out: Path | None, *, as_
 
 def _draft(bench_file: Path, name: str | None, logs: Path, flash: FlashMode) -> dict[str, Any]:
     config = load_bench(bench_file)
-    boards = tuple(one for one in config.boards if name in (None, one.name))
-    if not boards:
+    board = next((one for one in config.boards if name in (None, one.name)), None)
+    if board is None:
         raise ConfigError(f"{bench_file}: no board is called {name!r}")
-    config = config.model_copy(update={"boards": boards})
     silent = Listeners(*[lambda *_: None] * 4)
-    with Bench(config, bench_file, log_path=logs / f"console-{boards[0].name}.log", listeners=silent) as bench:
+    with Bench(config, bench_file, board, log_path=logs / f"console-{board.name}.log", listeners=silent) as bench:
         bench.flash(flash)
         with Prober(bench.endpoint, bench.board_config.identity.encode(), bench.psk) as prober:
             draft = survey(prober, *bench.address())
