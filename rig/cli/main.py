@@ -65,7 +65,13 @@ def build_parser() -> argparse.ArgumentParser:
     _add_filters(requirements)
     _add_json(requirements)
 
-    faults = commands.add_parser("faults", help="list the faulty devices of the virtual bench")
+    faults = commands.add_parser("faults", help="list the faulty devices of the virtual bench, or run the plan on them")
+    faults.add_argument("names", nargs="*", metavar="NAME", help="only these (default: all, and the healthy carriers)")
+    faults.add_argument("--run", action="store_true", help="run the full plan against each, and show what turns red")
+    faults.add_argument("--own", action="store_true", help="judge only each fault's own requirements and the sentinels")
+    faults.add_argument("-j", dest="jobs", type=int, default=2, metavar="N", help="runs at a time (default: 2)")
+    faults.add_argument("--runs", type=Path, metavar="DIR", help="keep the records of the runs there")
+    faults.add_argument("--out", type=Path, metavar="FILE", help="write the matrix as Markdown")
     _add_json(faults)
 
     virtual = commands.add_parser("virtual", help="keep a virtual bench running until Ctrl-C")
@@ -167,7 +173,9 @@ def _dispatch(options: argparse.Namespace) -> int:
 
             return show_requirements(options)
         case "faults":
-            return commands.faults(as_json=options.json)
+            from rig.cli.faults import faults
+
+            return faults(options)
         case _:
             from rig.cli.virtual import keep_running
 
