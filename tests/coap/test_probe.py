@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rig.coap.probe import NoProofOfLife, Prober, Wire, request, run_together
+from rig.coap.probe import Prober, Wire, request, run_together
 from rig.coap.probe.survey import (
     PSK_SUITES,
     open_tcp_ports,
@@ -20,7 +20,7 @@ from rig.coap.probe.survey import (
     survey_suites,
 )
 from rig.dtls import coap
-from rig.dtls.client import Refused, Silence
+from rig.dtls.client import Refused, Silence, Timers
 from rig.dtls.coap import Message, Type
 from rig.dtls.contents import ServerHelloDone
 from rig.formats.udp_packet import Endpoint
@@ -95,23 +95,12 @@ def test_a_request_without_an_answer_is_sent_again_and_told(endpoint: Endpoint, 
     assert repeats == ["request 0.01 / was sent again: no answer"]
 
 
-def test_silence_is_an_error_of_the_device(probe: Prober) -> None:
-    with probe.session() as session, pytest.raises(Silence, match="no answer to 0.01 / within 0.2 s"):
-        session.ask(Message(Type.ACK, coap.GET, 9), 0.2)
-
-
 def test_proof_of_life_needs_the_right_key_and_a_resource(endpoint: Endpoint) -> None:
     with Prober(lambda: endpoint, IDENTITY, PSK) as prober:
         prober.prove_alive()
         assert prober.died() == ""
     with Prober(lambda: endpoint, IDENTITY, PSK, life="/nope") as prober:
         assert "answered 4.04" in prober.died()
-
-
-def test_nobody_there_is_no_proof_of_life() -> None:
-    with Prober(lambda: ("127.0.0.1", 9), IDENTITY, PSK) as prober, pytest.raises(NoProofOfLife):
-        prober.prove_alive()
-    assert prober.transcripts[0].passed
 
 
 def test_handshakes_run_at_once(probe: Prober) -> None:
@@ -133,6 +122,7 @@ def test_scripts_of_different_lengths_end_when_they_end(probe: Prober) -> None:
 
 def test_an_abandoned_handshake_ends(probe: Prober) -> None:
     client, wire = probe.half_open()
+    client.timers = Timers(give_up_s=0.5)
     probe.abandon(client, wire)
     with pytest.raises((Silence, Refused)):
         probe.run(client.flight(*client.last_flight(), until=(ServerHelloDone,)), client, wire)
