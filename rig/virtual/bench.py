@@ -16,6 +16,7 @@ from typing import Any, Self
 import yaml
 
 from rig.errors import BenchError
+from rig.formats.packet_rule import psks_to_dict
 from rig.virtual.faults import FAULTS, Fault, fault_named
 from rig.virtual.firmware import build_image_set
 
@@ -58,7 +59,7 @@ class Child:
         name = f"{config['name']}-{module}"
         path = directory / "config" / f"{name}.json"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(config), encoding="utf-8")
+        _write_private(path, json.dumps(config))
         log = directory / "logs" / f"{name}.log"
         log.parent.mkdir(exist_ok=True)
         self._log = log
@@ -159,7 +160,11 @@ class VirtualBench:
         first, *rest = unit.address.split(".")
         # The front is a neighbour of the board's address, so that a scan of the board does not find the router.
         front = ".".join([first, *rest[:2], str(int(rest[2]) % 254 + 1)])
-        return {"name": unit.name, "host": front}
+        config = {"name": unit.name, "host": front}
+        if self._fault is None or not self._fault.relay:
+            return config
+        psks = psks_to_dict({unit.identity.encode(): unit.psk})
+        return {**config, "board_rules": list(self._fault.relay), "psks": psks}
 
     def _board_config(self, unit: Unit) -> dict[str, Any]:
         truth = self._directory / "truth"
