@@ -1,7 +1,7 @@
 """Faults of what a board sends and hears: rules of the relay in front of a healthy one.
 
-The rules are at the board's edge of the relay: no recording shows what the faulty board would not have sent, and what it
-would not have heard is recorded as sent to it.
+The rules are at the board's edge of the relay: no recording shows what the faulty board would not have sent, and what
+it would not have heard is recorded as sent to it.
 """
 
 from rig.virtual.faults.fault import Fault
