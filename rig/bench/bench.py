@@ -7,8 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from rig.bench.config import BenchConfig, BoardConfig, MeterConfig, RouterConfig, read_psk
-from rig.board import Board, CommandPower, FlashReport, Mark, Provisioning, Step
+from rig.bench.config import BenchConfig, BoardConfig, MeterConfig, NetworkBoardConfig, RouterConfig, read_psk
+from rig.board import Board, CommandPower, Console, FlashReport, Mark, Provisioning, SerialPort, Step
 from rig.errors import ConfigError
 from rig.formats.flasher_args import ImageSet, read_image_set
 from rig.meter import Keysight34465A, load_accuracy
@@ -34,7 +34,8 @@ class Listeners:
 class Bench:
     """One board of a bench and what is wired to it, opened.
 
-    A context manager. ``board``, ``meter`` and ``router`` are None where the bench file has none.
+    A context manager. ``board``, ``console``, ``meter`` and ``router`` are None where the bench file has none; a device
+    of type ``network`` is no ``board``, but may have a console.
     """
 
     def __init__(self, config: BenchConfig, path: Path, *, log_path: Path, listeners: Listeners) -> None:
@@ -42,6 +43,7 @@ class Bench:
         self.path = path
         self.board_config = config.boards[0]
         self.board: Board | None = None
+        self.console: Console | None = None
         self.meter: Keysight34465A | None = None
         self.router: Router | None = None
         self._log_path = log_path
@@ -52,6 +54,7 @@ class Bench:
         with ExitStack() as stack:
             # The board first: its lock is what says that this bench is ours to touch.
             self.board = self._open_board(stack)
+            self.console = self.board.console if self.board else self._open_console(stack)
             self.meter = self._open_meter(stack)
             self.router = self._open_router(stack)
             self._stack = stack.pop_all()
@@ -72,14 +75,15 @@ class Bench:
 
         Nothing is flashed where the bench file names no console or no firmware, or *mode* is ``never``.
         """
-        if self.board is None:
+        config = self.board_config
+        if self.board is None or not isinstance(config, BoardConfig):
             return None
-        if self.board_config.firmware is None or mode == "never":
+        if config.firmware is None or mode == "never":
             self.reset()
             return None
         images = self.images()
-        provisioning = provisioning_of(self.board_config, self.path)
-        with self._log_path.with_name(f"esptool-{self.board_config.name}.log").open("w", encoding="utf-8") as log:
+        provisioning = provisioning_of(config, self.path)
+        with self._log_path.with_name(f"esptool-{config.name}.log").open("w", encoding="utf-8") as log:
             return self.board.flash(
                 images,
                 provisioning,
@@ -90,6 +94,7 @@ class Bench:
 
     def images(self) -> ImageSet:
         """Return the images that the bench file names for the board."""
+        assert isinstance(self.board_config, BoardConfig)
         assert self.board_config.firmware is not None
         return read_image_set(self.path.parent / self.board_config.firmware)
 
@@ -117,7 +122,7 @@ class Bench:
 
     def _open_board(self, stack: ExitStack) -> Board | None:
         config = self.board_config
-        if config.port is None:
+        if not isinstance(config, BoardConfig):
             return None
         board = board_of(
             config,
@@ -127,6 +132,14 @@ class Bench:
             on_step=lambda step: self._listeners.step(config.name, step),
         )
         return stack.enter_context(board)
+
+    def _open_console(self, stack: ExitStack) -> Console | None:
+        config = self.board_config
+        if not isinstance(config, NetworkBoardConfig) or config.console is None:
+            return None
+        port = stack.enter_context(SerialPort(config.console))
+        on_mark = self._listeners.mark
+        return stack.enter_context(Console(port, self._log_path, lambda mark: on_mark(config.name, mark)))
 
     def _open_meter(self, stack: ExitStack) -> Keysight34465A | None:
         config = self.meter_config
@@ -164,8 +177,7 @@ def board_of(
     on_mark: Callable[[Mark], None] | None = None,
     on_step: Callable[[Step], None] | None = None,
 ) -> Board:
-    """Return a board of the bench file *path*, which names a port for it, to be entered."""
-    assert config.port is not None
+    """Return a board of the bench file *path*, to be entered."""
     switch = config.power
     power = CommandPower(switch.off, switch.on, settle_s=switch.settle_s, directory=path.parent) if switch else None
     return Board(config.name, config.port, config.mac, log_path, on_mark, power=power, on_step=on_step)

@@ -8,9 +8,9 @@ import os
 import re
 import shlex
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from rig.errors import ConfigError
 from rig.formats.checked_yaml import CheckedModel, load_checked
@@ -75,32 +75,64 @@ class PowerConfig(CheckedModel):
     settle_s: float = Field(1.0, ge=0, le=60, description="how long the supply takes to run down")
 
 
-class BoardConfig(CheckedModel):
-    """One board: who it is (MAC), where its console is, and what it is flashed with."""
+class DeviceConfig(CheckedModel):
+    """What every device under test has: a name, credentials, what its maker declares, and what it is wired to."""
 
     name: Name
-    chip: Literal["esp32c3"] = "esp32c3"
+    identity: str = Field(min_length=1)
+    psk: Secret
+    dut: Path | None = Field(None, description="the maker's declaration of the device (dut.yaml)")
+    meter: Name | None = None
+    router: Name | None = None
+    supply_voltage_v: float = Field(3.3, gt=0, le=5)
+    supply_voltage_uncertainty_v: float = Field(0.01, ge=0, description="standard uncertainty of the supply")
+
+
+class BoardConfig(DeviceConfig):
+    """One board: who it is (MAC), where its console is, and what it is flashed with."""
+
+    type: Literal["esp32c3"] = "esp32c3"
     mac: Mac
-    port: str | None = Field(None, description="console: a device path or rfc2217://HOST:PORT")
+    port: str = Field(description="console: a device path or rfc2217://HOST:PORT")
     address: str | None = Field(None, description="network address; without it, the console's network_up mark tells")
     coaps_port: int = Field(5684, ge=1, le=65535)
     firmware: Path | None = Field(
         None, description="an ESP-IDF build directory, its flasher_args.json, or a merged image"
     )
-    identity: str = Field(min_length=1)
     psk: Secret = Field(description="16 bytes, written as 32 hexadecimal digits")
     wifi: WifiConfig | None = None
-    meter: Name | None = None
-    router: Name | None = None
     power: PowerConfig | None = Field(None, description="without it a board that hangs stays as it is")
-    supply_voltage_v: float = Field(3.3, gt=0, le=5)
-    supply_voltage_uncertainty_v: float = Field(0.01, ge=0, description="standard uncertainty of the supply")
 
-    @model_validator(mode="after")
-    def _reachable(self) -> Self:
-        if self.port is None and self.address is None:
-            raise ValueError("a board needs a port (console), an address, or both")
-        return self
+
+class NetworkBoardConfig(DeviceConfig):
+    """A device that the rig can neither flash nor reset: it is there, and answers on its network address."""
+
+    type: Literal["network"]
+    host: str = Field(min_length=1)
+    port: int = Field(5684, ge=1, le=65535, description="the device's coaps port")
+    console: str | None = Field(None, description="its console, where there is one: a device path or pyserial URL")
+    psk: Secret = Field(description="1 to 64 bytes, written as hexadecimal digits")
+
+    @property
+    def address(self) -> str:
+        """The device's network address."""
+        return self.host
+
+    @property
+    def coaps_port(self) -> int:
+        """The device's coaps port."""
+        return self.port
+
+
+def _type_of(board: Any) -> str:
+    found = board.get("type", "esp32c3") if isinstance(board, dict) else getattr(board, "type", "esp32c3")
+    return str(found)
+
+
+AnyBoard = Annotated[
+    Annotated[BoardConfig, Tag("esp32c3")] | Annotated[NetworkBoardConfig, Tag("network")],
+    Discriminator(_type_of),
+]
 
 
 class MeterConfig(CheckedModel):
@@ -123,7 +155,7 @@ class RouterConfig(CheckedModel):
 class BenchConfig(CheckedModel):
     """A whole bench."""
 
-    boards: tuple[BoardConfig, ...]
+    boards: tuple[AnyBoard, ...]
     meters: tuple[MeterConfig, ...] = ()
     routers: tuple[RouterConfig, ...] = ()
 
@@ -153,15 +185,19 @@ def load_bench(path: Path) -> BenchConfig:
     return load_checked(path, BenchConfig)
 
 
-def read_psk(board: BoardConfig, path: Path) -> bytes:
-    """Read a board's pre-shared key; raises ConfigError unless it is 16 bytes as 32 hexadecimal digits."""
-    text = board.psk.read(path.parent, f"{path}: board {board.name}: psk")
+def read_psk(board: DeviceConfig, path: Path) -> bytes:
+    """Read a device's pre-shared key, written in hexadecimal digits; raises ConfigError where it cannot be one.
+
+    A board that the rig provisions has 16 bytes, none of them zero; any other device 1 to 64 (RFC 4279 5.3).
+    """
+    what = f"{path}: board {board.name}: psk"
+    text = board.psk.read(path.parent, what)
     try:
         psk = bytes.fromhex(text)
     except ValueError:
         psk = b""
-    if len(psk) != 16 or 0 in psk:
-        raise ConfigError(
-            f"{path}: board {board.name}: psk: must be 32 hexadecimal digits, 16 bytes of which none is zero"
-        )
+    if isinstance(board, BoardConfig) and (len(psk) != 16 or 0 in psk):
+        raise ConfigError(f"{what}: must be 32 hexadecimal digits, 16 bytes of which none is zero")
+    if not 1 <= len(psk) <= 64:
+        raise ConfigError(f"{what}: must be 1 to 64 bytes, written as 2 to 128 hexadecimal digits")
     return psk

@@ -6,11 +6,21 @@ from functools import partial
 from pathlib import Path
 
 from rig.bench.bench import board_of
-from rig.bench.config import BenchConfig, BoardConfig, MeterConfig, RouterConfig, load_bench, read_psk
+from rig.bench.config import (
+    BenchConfig,
+    BoardConfig,
+    MeterConfig,
+    NetworkBoardConfig,
+    RouterConfig,
+    load_bench,
+    read_psk,
+)
 from rig.board import Board
 from rig.board.flash import MAX_FLASH_BYTES
 from rig.clock import now_s
+from rig.coap.probe import Prober
 from rig.errors import BenchError, RigError
+from rig.evidence.declaration import load_declaration
 from rig.formats.checks import check_image_set
 from rig.formats.flasher_args import read_image_set
 from rig.meter import Keysight34465A, load_accuracy
@@ -54,19 +64,30 @@ def _check(part: str, check: str, look: Callable[[], str]) -> Finding:
         return Finding(part, check, False, str(error))
 
 
-def _board(board: BoardConfig, path: Path, log_directory: Path) -> list[Finding]:
+def _board(board: BoardConfig | NetworkBoardConfig, path: Path, log_directory: Path) -> list[Finding]:
     findings = [_check(board.name, "key can be read", lambda: f"{len(read_psk(board, path))} bytes")]
+    if board.dut is not None:
+        dut = path.parent / board.dut
+        findings.append(_check(board.name, "declaration is valid", lambda: load_declaration(dut).product))
+    if isinstance(board, NetworkBoardConfig):
+        return [*findings, _check(board.name, "answers a request", lambda: _answers(board, path))]
     if board.firmware is not None:
         firmware = path.parent / board.firmware
         findings.append(_check(board.name, "firmware is sound", lambda: _sound(firmware)))
-    if board.port is not None:
-        log = log_directory / f"console-{board.name}.log"
-        findings.append(_check(board.name, "is free and boots", lambda: _boots(board_of(board, path, log))))
-        if board.power is not None:
-            findings.append(
-                _check(board.name, "loses its power and gets it back", lambda: _loses_power(board_of(board, path, log)))
-            )
+    log = log_directory / f"console-{board.name}.log"
+    findings.append(_check(board.name, "is free and boots", lambda: _boots(board_of(board, path, log))))
+    if board.power is not None:
+        findings.append(
+            _check(board.name, "loses its power and gets it back", lambda: _loses_power(board_of(board, path, log)))
+        )
     return findings
+
+
+def _answers(board: NetworkBoardConfig, path: Path) -> str:
+    endpoint = board.host, board.port
+    with Prober(lambda: endpoint, board.identity.encode(), read_psk(board, path)) as prober:
+        prober.prove_alive()
+    return f"handshake and request at {board.host}:{board.port}"
 
 
 def _sound(firmware: Path) -> str:

@@ -29,7 +29,7 @@ def flash_boards(bench_file: Path, log_directory: Path) -> None:
         _flash(config, board, bench_file, "auto")
         board.wait_network(_NETWORK_TIMEOUT_S)
 
-    for outcome in _with_each(load_bench(bench_file).boards, bench_file, log_directory, flash):
+    for outcome in _with_each(_flashable(bench_file), bench_file, log_directory, flash):
         outcome.result()
 
 
@@ -58,14 +58,16 @@ def flash_bench(bench_file: Path, name: str | None, mode: Mode, *, as_json: bool
 
 def _chosen(bench_file: Path, name: str | None) -> list[BoardConfig]:
     """Return the boards to flash: the one asked for, which must be able to, or all that are."""
-    boards = load_bench(bench_file).boards
-    if name is not None:
-        boards = tuple(board for board in boards if board.name == name)
-    able = [board for board in boards if board.port is not None and board.firmware is not None]
+    boards = [board for board in _flashable(bench_file) if name in (None, board.name)]
+    able = [board for board in boards if board.firmware is not None]
     if not able:
         who = f"no board called {name!r}" if name is not None and not boards else "no board with a port and firmware"
         raise ConfigError(f"{bench_file}: {who}, so nothing to flash; correct the name, or add the keys")
     return able
+
+
+def _flashable(bench_file: Path) -> list[BoardConfig]:
+    return [board for board in load_bench(bench_file).boards if isinstance(board, BoardConfig)]
 
 
 def _with_each(

@@ -39,7 +39,8 @@ def _of_bench(bench: Path | None, name: str | None) -> Iterator[tuple[str, Secur
 
 
 def _chosen(bench: Path, name: str | None) -> list[BoardConfig]:
-    boards = [board for board in load_bench(bench).boards if board.port is not None and name in (None, board.name)]
+    flashable = [board for board in load_bench(bench).boards if isinstance(board, BoardConfig)]
+    boards = [board for board in flashable if name in (None, board.name)]
     if not boards:
         raise ConfigError(f"{bench}: no board{f' called {name!r}' if name else ''} with a port, so no fuses to read")
     return boards

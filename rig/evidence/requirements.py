@@ -10,6 +10,7 @@ from rig.errors import ConfigError
 from rig.evidence.verdicts import Level, Limit
 from rig.formats.checked_yaml import CheckedModel, load_checked, place_of
 
+RELEASE = "profile.release"
 CLAIMS = {
     "psk.offered": "it authenticates with pre-shared keys",
     "certificates.offered": "it authenticates with certificates or raw public keys",
@@ -26,7 +27,7 @@ CLAIMS = {
     "resources.blockwise": "a resource is larger than a datagram",
     "resources.conditional": "a resource has ETags or takes conditional requests",
     "update.offered": "its firmware can be updated in the field",
-    "profile.release": "it is judged as a device for release, not as one of the lab",
+    RELEASE: "it is judged as a device for release, not as one of the lab",
 }
 """What a device may be declared to do, and what that means; a row applies where all that it names is declared."""
 

@@ -91,7 +91,7 @@ def _refuse_duplicate_keys(path: Path, node: yaml.Node | None) -> None:
 
 
 def _describe(path: Path, node: yaml.Node | None, model: type[BaseModel], detail: ErrorDetails) -> str:
-    location = detail["loc"]
+    location = _in_file(node, detail["loc"])
     line = _line_of(node, location)
     key = ".".join(str(part) for part in location) or "(the whole file)"
     if detail["type"] == "extra_forbidden":
@@ -100,6 +100,19 @@ def _describe(path: Path, node: yaml.Node | None, model: type[BaseModel], detail
         return f"{path}:{line}: {key}: is missing"
     message = detail["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     return f"{path}:{line}: {key}: {message[0].lower()}{message[1:]}"
+
+
+def _in_file(node: yaml.Node | None, location: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """Return *location* without the names that pydantic gives the alternatives of a union: no key of the file."""
+    found: list[int | str] = []
+    for index, part in enumerate(location):
+        child = _child(node, part)
+        if child is not None:
+            node = child[0]
+        elif index + 1 < len(location) and isinstance(node, yaml.MappingNode):
+            continue
+        found.append(part)
+    return tuple(found)
 
 
 def _line_of(node: yaml.Node | None, location: tuple[int | str, ...]) -> int:
@@ -132,20 +145,18 @@ def _candidates(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
     return f"; known here: {', '.join(names)}" if names else ""
 
 
-def _fields_at(model: Any, location: tuple[int | str, ...]) -> list[str]:
+def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Return the keys that are known at *location*; of all alternatives where a union stands."""
+    models = [model]
     for part in location:
-        if isinstance(part, int):
-            continue
-        field = getattr(model, "model_fields", {}).get(part)
-        if field is None:
-            return []
-        model = _model_in(field.annotation)
-    return list(getattr(model, "model_fields", {}))
+        if isinstance(part, str):
+            fields = [one.model_fields[part] for one in models if part in one.model_fields]
+            models = [found for field in fields for found in _models_in(field.annotation)]
+    return list(dict.fromkeys(name for one in models for name in one.model_fields))
 
 
-def _model_in(annotation: Any) -> Any:
-    """Return the pydantic model inside *annotation* (``tuple[Board, ...]``, ``Wifi | None``, ...)."""
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """Return the pydantic models inside *annotation* (``tuple[Board, ...]``, ``Wifi | None``, ...)."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    inner = (_model_in(argument) for argument in getattr(annotation, "__args__", ()))
-    return next((model for model in inner if model is not None), None)
+        return [annotation]
+    return [model for argument in getattr(annotation, "__args__", ()) for model in _models_in(argument)]

@@ -20,6 +20,7 @@ from rig.virtual.faults import FAULTS, Fault, fault_named
 from rig.virtual.firmware import build_image_set
 
 _ACCURACY = Path(__file__).parent / "meter" / "accuracy-34465a-virtual.yaml"
+_DECLARATION = Path(__file__).parents[1] / "firmware" / "dut.yaml"
 _SUPPLY_VOLTAGE_V = 3.3
 
 
@@ -218,6 +219,7 @@ def _board_entry(unit: Unit, facts: dict[str, Any], images: Path) -> dict[str, A
         "wifi": {"ssid": "virtual-bench", "passphrase": {"file": f"secrets/{unit.name}.wifi"}},
         "meter": f"meter-{unit.name}",
         "router": f"router-{unit.name}",
+        "dut": str(_DECLARATION),
         "power": {"off": [*switch, "off"], "on": [*switch, "on"], "settle_s": 0.0},
         "supply_voltage_v": _SUPPLY_VOLTAGE_V,
     }

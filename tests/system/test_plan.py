@@ -60,7 +60,7 @@ def dumb_bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]
         ended = threading.Event()
         thread = threading.Thread(target=_serve, args=(device, DUMB[request.param], ended))
         thread.start()
-        board = {"name": "dumb", "mac": "02:00:00:00:00:01", "address": host, "identity": "light", "router": "relay"}
+        board = {"name": "dumb", "type": "network", "host": host, "identity": "light", "router": "relay"}
         bench = {
             "boards": [{**board, "psk": {"file": "key"}}],
             "routers": [{"name": "relay", "driver": "relay", "control": relay}],

@@ -1,0 +1,14 @@
+"""The raw probe: scripts of :mod:`rig.dtls.client` on UDP sockets, and CoAP messages that need not be right.
+
+Verdicts on handshakes and messages come from here: what a stack underneath would repeat, hide or mend is in the
+script or it does not happen.
+"""
+
+from rig.coap.probe.prober import NoProofOfLife as NoProofOfLife
+from rig.coap.probe.prober import Prober as Prober
+from rig.coap.probe.session import NotCoap as NotCoap
+from rig.coap.probe.session import ProbeSession as ProbeSession
+from rig.coap.probe.session import request as request
+from rig.coap.probe.wire import Transcript as Transcript
+from rig.coap.probe.wire import Wire as Wire
+from rig.coap.probe.wire import run_together as run_together

@@ -1,0 +1,153 @@
+"""UDP ports of the rig on which scripts run, one at a time or many at once, and what passed through them."""
+
+import selectors
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+from rig.clock import now_s
+from rig.coap.errors import LocalNetworkError
+from rig.dtls.conversation import Conversation, Script
+from rig.formats.udp_packet import Endpoint
+
+_MAX_DATAGRAM = 65535
+_MAX_LATENESS_S = 0.0005
+
+
+@dataclass(frozen=True)
+class Passed:
+    """One datagram, and the rig's time when it was sent or read."""
+
+    t_s: float
+    from_client: bool
+    datagram: bytes
+
+
+@dataclass
+class Transcript:
+    """All that passed through one wire, in order. ``clients`` are those that spoke on it; they hold the keys."""
+
+    local: Endpoint
+    remote: Endpoint
+    passed: list[Passed] = field(default_factory=list)
+    clients: list[Any] = field(default_factory=list)
+
+
+class Wire:
+    """A UDP port towards one endpoint. What comes from anywhere else is not seen.
+
+    *host* and *port* are the local ones; empty and 0 leave the choice to the system. Raises LocalNetworkError where
+    the host of the rig cannot send.
+    """
+
+    def __init__(self, remote: Endpoint, *, host: str = "", port: int = 0) -> None:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            self._socket.bind((host, port))
+            self._socket.connect(remote)
+        except OSError as error:
+            self._socket.close()
+            raise LocalNetworkError(f"no way from {host or 'this host'}:{port} to {remote}: {error}") from None
+        self._socket.setblocking(False)
+        self.refused = 0
+        """How often the network said that nobody listens there (ICMP port unreachable)."""
+        self.transcript = Transcript(self._socket.getsockname(), remote)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def local(self) -> Endpoint:
+        """The wire's own address and port."""
+        return self.transcript.local
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor, for a selector."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Close the port; a session that is up on it stays up at the device."""
+        self._socket.close()
+
+    def run(self, script: Script[Any]) -> Any:
+        """Run a script to its end and return what it returns."""
+        return run_together([(self, script)])[0]
+
+    def send(self, *datagrams: bytes) -> None:
+        """Send datagrams as they are."""
+        for datagram in datagrams:
+            try:
+                self._socket.send(datagram)
+            except ConnectionRefusedError:  # reports an earlier datagram; this one was not sent yet
+                self.refused += 1
+                self._send_again(datagram)
+            except OSError as error:
+                raise LocalNetworkError(f"cannot send to {self.transcript.remote}: {error}") from None
+            self.transcript.passed.append(Passed(now_s(), True, datagram))
+
+    def read(self) -> bytes | None:
+        """Return a datagram that is there, or None."""
+        try:
+            datagram = self._socket.recv(_MAX_DATAGRAM)
+        except BlockingIOError:
+            return None
+        except ConnectionRefusedError:
+            self.refused += 1
+            return None
+        self.transcript.passed.append(Passed(now_s(), False, datagram))
+        return datagram
+
+    def listen(self, for_s: float) -> tuple[bytes, ...]:
+        """Return the datagrams that come within *for_s* seconds."""
+        found: list[bytes] = []
+        end_s = now_s() + for_s
+        with selectors.DefaultSelector() as selector:
+            selector.register(self, selectors.EVENT_READ)
+            while (left_s := end_s - now_s()) > 0:
+                selector.select(left_s)
+                while (datagram := self.read()) is not None:
+                    found.append(datagram)
+        return tuple(found)
+
+    def _send_again(self, datagram: bytes) -> None:
+        try:
+            self._socket.send(datagram)
+        except OSError as error:
+            raise LocalNetworkError(f"cannot send to {self.transcript.remote}: {error}") from None
+
+
+def run_together(parts: Sequence[tuple[Wire, Script[Any]]]) -> list[Any]:
+    """Run scripts at the same time, each on a wire of its own; return what each returned, in order.
+
+    A script that raises ends them all; let it return what it saw instead where the others are to go on.
+    """
+    talks = [(wire, Conversation(script)) for wire, script in parts]
+    with selectors.DefaultSelector() as selector:
+        for wire, talk in talks:
+            selector.register(wire, selectors.EVENT_READ, talk)
+            wire.send(*talk.start(now_s()))
+        while open_talks := [(wire, talk) for wire, talk in talks if not talk.ended]:
+            _wait(selector, open_talks)
+            for wire, talk in open_talks:
+                _step(wire, talk)
+    return [talk.result for _, talk in talks]
+
+
+def _wait(selector: selectors.BaseSelector, open_talks: Sequence[tuple[Wire, Conversation[Any]]]) -> None:
+    due_s = min(talk.next_timeout_s for _, talk in open_talks if talk.next_timeout_s is not None)
+    selector.select(max(0.0, due_s - now_s()))
+
+
+def _step(wire: Wire, talk: Conversation[Any]) -> None:
+    """Give a script what has come for it, or the time that it waited for."""
+    while not talk.ended and (datagram := wire.read()) is not None:
+        wire.send(*talk.receive(now_s(), datagram))
+    if talk.next_timeout_s is not None and talk.next_timeout_s - now_s() < _MAX_LATENESS_S:
+        wire.send(*talk.timeout(max(talk.next_timeout_s, now_s())))
