@@ -390,7 +390,8 @@ def parse(
     """Read and verify the image at the start of *data*; what follows it is ignored.
 
     The checks are those of `examine`, and so are the arguments; ``verify_hash=False`` is what the mask ROM does with
-    the bootloader, ``verify_data=False`` looks at neither checksum nor SHA-256. Raises the subclass of ImageError for what ESP-IDF's loader would find first.
+    the bootloader, ``verify_data=False`` looks at neither checksum nor SHA-256. Raises the subclass of ImageError for
+    what ESP-IDF's loader would find first.
     """
     if data[:1] != bytes([IMAGE_MAGIC]):
         raise ImageMagicError(data[0] if data else 0xFF)

@@ -4,10 +4,11 @@ import re
 
 import pytest
 
-from rig.bench.bench import Bench, provisioning_of
+from rig.bench.bench import Bench
 from rig.board import Board
 from rig.fixtures.coaps import Coaps
 from rig.fixtures.measure import Measure
+from rig.fixtures.secrets import secrets_of
 from rig.formats.leaks import find_leaks
 
 PANIC = re.compile(
@@ -18,15 +19,13 @@ PANIC = re.compile(
 
 @pytest.mark.requirement("PLT-01")
 def test_no_credential_on_the_console(bench: Bench, board: Board, coap: Coaps, measure: Measure) -> None:
-    provisioned = provisioning_of(bench.board_config, bench.path)
     board.hard_reset()
     board.wait_network()
     coap.prove_alive()
     coap.attempt(identity=f"not-{coap.identity}"[:32], psk=coap.psk)
     coap.prove_alive()
     said = board.console.logfile.read_bytes()
-    secrets = {"the key": provisioned.psk, "the Wi-Fi passphrase": provisioned.wifi_passphrase.encode()}
-    found = find_leaks(said, {name: secret for name, secret in secrets.items() if secret})
+    found = find_leaks(said, secrets_of(bench))
     measure.check(
         "PLT-01",
         "neither key, Wi-Fi passphrase nor private key is on the console of boot and handshakes",

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from rig.bench.bench import Bench, provisioning_of
+from rig.bench.bench import Bench
 from rig.bench.config import BoardConfig
 from rig.board import Board, BootFailure, ConsoleTimeout, ImagePart
 from rig.fixtures.coaps import Coaps
 from rig.fixtures.measure import Measure
+from rig.fixtures.secrets import secrets_of
 from rig.formats import image
 from rig.formats.flasher_args import ImageSet
 from rig.formats.leaks import find_leaks
@@ -123,11 +124,8 @@ def _images(bench: Bench) -> ImageSet:
 
 
 def _leaks(bench: Bench, images: ImageSet) -> Iterator[str]:
-    provisioned = provisioning_of(bench.board_config, bench.path)
-    secrets = {"the key": provisioned.psk, "the Wi-Fi passphrase": provisioned.wifi_passphrase.encode()}
-    known = {name: secret for name, secret in secrets.items() if secret}
     for path, data in _searched(images):
-        yield from (f"{path.name} holds {leak}" for leak in find_leaks(data, known))
+        yield from (f"{path.name} holds {leak}" for leak in find_leaks(data, secrets_of(bench)))
 
 
 def _searched(images: ImageSet) -> Iterator[tuple[Path, bytes]]:
