@@ -66,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     virtual.add_argument("--boards", type=int, default=1, metavar="N")
     virtual.add_argument("--dir", type=Path, required=True, help="folder for bench.yaml and endpoints.json")
     virtual.add_argument("--fault", metavar="NAME", help="faulty device (see `rig faults`)")
+    _add_carrier(virtual)
     virtual.add_argument("--blank", action="store_true", help="leave the boards' flash empty")
     _add_json(virtual)
     return parser
@@ -76,11 +77,20 @@ def _add_run(parser: argparse.ArgumentParser, *, bench: bool) -> None:
         parser.add_argument("plan", nargs="?", default="demo", help="name of a plan, or a plan file (default: demo)")
         parser.add_argument("--bench", type=Path, help="bench file (default: a virtual bench)")
     parser.add_argument("--fault", metavar="NAME", help="faulty device for the virtual bench (see `rig faults`)")
+    _add_carrier(parser)
     parser.add_argument("--run-dir", type=Path, help="folder of the run record (default: runs/<time>)")
     parser.add_argument("--flash", choices=("auto", "always", "never"), default="auto")
     parser.add_argument("--limits", type=Path, help="limits file (default: the test plans' own)")
     parser.add_argument("-k", dest="keyword", metavar="EXPRESSION", help="run only tests whose names match")
     _add_json(parser)
+
+
+def _add_carrier(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--carrier",
+        choices=("firmware", "device"),
+        help="what the virtual bench has for a board: the firmware (default) or a scripted network device",
+    )
 
 
 def _add_filters(parser: argparse.ArgumentParser) -> None:
