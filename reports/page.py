@@ -196,5 +196,6 @@ def _tail(path: Path) -> str:
 
 
 def _files(run: Run) -> list[tuple[str, str]]:
-    names = ("summary.json", "measurements.csv", "junit.xml", "journal.jsonl")
+    journals = sorted(path.name for path in run.directory.glob("journal-*.jsonl"))
+    names = ("summary.json", "measurements.csv", "junit.xml", "journal.jsonl", *journals)
     return [(name, name) for name in names if run.path(name)]
