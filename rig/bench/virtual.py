@@ -14,15 +14,22 @@ _STOP_TIMEOUT_S = 15.0
 
 @contextmanager
 def virtual_bench(
-    directory: Path, *, boards: int = 1, fault: str | None = None, temporary: bool = False
+    directory: Path,
+    *,
+    boards: int = 1,
+    fault: str | None = None,
+    carrier: str | None = None,
+    temporary: bool = False,
 ) -> Iterator[Path]:
     """Run a virtual bench while the block runs and give the path of its ``bench.yaml``.
 
+    *carrier* is "firmware" or "device"; without one the fault decides, and without a fault it is the firmware.
     The bench dies with this process, however that dies: its lifeline is a pipe. *temporary* lets the bench remove
     *directory* when it ends. Raises BenchError with the bench's own sentence when it does not start.
     """
     command = [sys.executable, "-m", "rig.virtual", "--boards", str(boards), "--dir", str(directory)]
     command += ["--fault", fault] if fault else []
+    command += ["--carrier", carrier] if carrier else []
     command += ["--temporary"] if temporary else []
     # A session of its own: Ctrl-C reaches the rig alone, which then puts the bench in order before it goes.
     process = subprocess.Popen(

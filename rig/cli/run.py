@@ -53,6 +53,8 @@ def run_plan(name: str, options: argparse.Namespace, *, bench_file: Path | None)
     """Run a plan and return the exit code of :mod:`rig.cli.main`."""
     if bench_file is not None and options.fault:
         raise ConfigError("--fault chooses a faulty virtual board; it does not go with --bench")
+    if bench_file is not None and options.carrier:
+        raise ConfigError("--carrier chooses a virtual board; it does not go with --bench")
     stem, plan, folder = load_plan(name)
     run_dir = (options.run_dir or Path("runs") / new_run_id()).absolute()
     # A stream of its own: pytest captures what the tests print on the standard ones.
@@ -74,15 +76,18 @@ def _pytest_arguments(
     arguments += [f"--junitxml={run_dir / 'junit.xml'}"]
     arguments += [f"--rig-bench={bench_file.absolute()}"] if bench_file else []
     arguments += [f"--rig-virtual-fault={options.fault}"] if options.fault else []
+    arguments += [f"--rig-virtual-carrier={options.carrier}"] if options.carrier else []
     arguments += [f"--rig-limits={options.limits.absolute()}"] if options.limits else []
+    arguments += [f"--rig-profile={options.profile}"]
     arguments += ["-k", options.keyword] if options.keyword else []
+    arguments += [f"--rig-only={options.only}"] if options.only else []
     arguments += ["-n", str(options.jobs)] if options.jobs > 1 else []
     return arguments
 
 
 def _conclude(code: int, run_dir: Path, progress: "Progress", *, as_json: bool) -> int:
     if code == pytest.ExitCode.NO_TESTS_COLLECTED:
-        raise ConfigError("no test of the plan fits the expression of -k")
+        raise ConfigError("no test of the plan fits -k and --only")
     if code == pytest.ExitCode.USAGE_ERROR:
         return 2  # pytest has said why
     if code == pytest.ExitCode.INTERNAL_ERROR:

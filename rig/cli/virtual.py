@@ -15,7 +15,8 @@ def keep_running(options: argparse.Namespace) -> int:
     """Run a virtual bench of ``--boards`` boards in ``--dir``; print one line when it is ready; stop on Ctrl-C."""
     if options.boards < 1:
         raise ConfigError(f"--boards {options.boards}: a bench has at least one board")
-    with virtual_bench(options.dir.absolute(), boards=options.boards, fault=options.fault) as bench_file:
+    directory, chosen = options.dir.absolute(), {"fault": options.fault, "carrier": options.carrier}
+    with virtual_bench(directory, boards=options.boards, **chosen) as bench_file:
         if not options.blank:
             with tempfile.TemporaryDirectory(prefix="rig-flash-") as logs:
                 flash_boards(bench_file, Path(logs))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from rig.dtls.wire import Reader
+from rig.errors import RigError
 
 WARNING, FATAL = 1, 2
 
@@ -58,6 +59,15 @@ class Alert:
     def encode(self) -> bytes:
         """Return the alert's two bytes."""
         return bytes((self.level, self.description))
+
+
+class Abort(RigError):
+    """The handshake ends here, with this alert."""
+
+    def __init__(self, description: int) -> None:
+        """*description* is the alert's number."""
+        self.alert = Alert(FATAL, description)
+        super().__init__(self.alert.name)
 
 
 def decode_alert(data: bytes) -> Alert:

@@ -26,12 +26,16 @@ class Misbehaviour:
     # What is agreed on
     null_suite: bool = False  # agrees to TLS_PSK_WITH_NULL_SHA256 when nothing better is offered
     cbc_first: bool = False  # prefers CBC to authenticated encryption
+    last_suite: bool = False  # takes the last of the client's suites that it knows, CBC among them
     dtls_1_0: bool = False  # agrees to DTLS 1.0
     version_intolerant: bool = False  # refuses a client that could do more than DTLS 1.2
     any_compression: bool = False  # goes on with a client that cannot do without compression
     repeated_extensions: bool = False  # takes an extension that comes twice
     unknown_extensions_refused: bool = False  # fails on an extension that it does not know
     no_extended_master_secret: bool = False  # passes RFC 7627 over
+    no_renegotiation_info: bool = False  # passes RFC 5746 over
+    size_limits_not_kept: bool = False  # agrees to a maximum fragment length or record size, and keeps to neither
+    dtls_1_3_refused: bool = False  # refuses a client that offers DTLS 1.3 beside 1.2
 
     # Records
     no_replay_window: bool = False  # takes a record again
@@ -44,7 +48,7 @@ class Misbehaviour:
     clear_data_accepted: bool = False  # takes application data without protection
     clear_data_without_session: bool = False  # sends in clear what it has for a client whose session is closed
     clear_alerts_accepted: bool = False  # takes an alert without protection after the handshake
-    one_record_per_datagram: bool = False  # drops all but the first
+    one_record_per_datagram: bool = False  # drops all protected records but the first
     data_before_finished: bool = False  # takes application data before the client has proved its key
 
     # Handshake
@@ -58,6 +62,22 @@ class Misbehaviour:
     renegotiates: bool = False  # answers a ClientHello inside a session
     hello_ends_session: bool = False  # an unproved ClientHello ends the live session of its address
     new_hello_ignored: bool = False  # does not answer a client that has started anew
+
+    # Resumption
+    never_resumes: bool = False  # hands session ids and tickets out, and honours none
+    any_session_resumed: bool = False  # takes an unknown session id or ticket for the newest session's, whoever's
+    stale_session_refused: bool = False  # answers an unknown session id or ticket with an alert
+    resumes_with_another_suite: bool = False  # resumes a session whose suite the client does not offer
+    resumes_without_ems: bool = False  # resumes although the client no longer offers the extended master secret
+    week_long_tickets: bool = False  # promises that its tickets live for a week
+    resumable_after_fatal_alert: bool = False  # keeps a session that ended in a fatal alert
+
+    # Connection ids
+    cid_unasked: bool = False  # sends a connection id to a client that has not asked for any
+    cid_unknown_accepted: bool = False  # takes records with any connection id
+    cid_moves_unproved: bool = False  # answers where the last record came from, before it has checked the record
+    cid_moves_on_older: bool = False  # answers where an authentic record came from, also an old or a repeated one
+    cid_never_moves: bool = False  # goes on answering where the handshake was
 
     # Alerts
     close_notify_ignored: bool = False  # neither answers it nor closes

@@ -10,6 +10,11 @@ class ReplayWindow:
         self._newest = -1
         self._seen = 0
 
+    @property
+    def newest(self) -> int:
+        """The highest number so far; -1 before the first."""
+        return self._newest
+
     def admits(self, sequence: int) -> bool:
         """Whether *sequence* is neither seen nor too old to tell."""
         age = self._newest - sequence

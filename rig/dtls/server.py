@@ -6,6 +6,7 @@ It keeps to RFC 6347 unless a `Misbehaviour` says otherwise.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rig.dtls.cid import CidRecord, split_datagram
 from rig.dtls.cookies import Cookies
 from rig.dtls.handshake import (
     ClientHello,
@@ -19,12 +20,12 @@ from rig.dtls.handshake import (
 )
 from rig.dtls.misbehaviour import Misbehaviour
 from rig.dtls.records import DTLS_1_0, DTLS_1_2, ContentType, Record, parse_datagram
+from rig.dtls.resumption import KeptSessions
 from rig.dtls.server_session import ServerSession, Settings
 from rig.dtls.session import Endpoint
 from rig.dtls.wire import DecodeError
 
 _ORDERLY = Misbehaviour()
-_SESSIONS_MAX = 64
 _PARTIAL_HELLOS_MAX = 64
 
 
@@ -38,11 +39,12 @@ class Send:
 
 @dataclass(frozen=True)
 class Established:
-    """A handshake is complete."""
+    """A handshake is complete; ``resumed`` if it was an abbreviated one."""
 
     peer: Endpoint
     identity: bytes
     suite: int
+    resumed: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,14 @@ class Received:
 
 
 @dataclass(frozen=True)
+class Moved:
+    """The client that was at *before* is at *peer* from now on (RFC 9146 6)."""
+
+    peer: Endpoint
+    before: Endpoint
+
+
+@dataclass(frozen=True)
 class Closed:
     """A session or a handshake is over. *reason* is for people."""
 
@@ -61,7 +71,7 @@ class Closed:
     reason: str
 
 
-Event = Send | Established | Received | Closed
+Event = Send | Established | Received | Moved | Closed
 
 
 class Server:
@@ -71,6 +81,8 @@ class Server:
         self._settings = settings
         self._wrong = misbehaviour
         self._cookies = Cookies(misbehaviour)
+        self._kept = KeptSessions(misbehaviour)
+        # By when a handshake began or data came: the longest idle is first.
         self._sessions: dict[Endpoint, list[ServerSession]] = {}
         self._partial: dict[Endpoint, Reassembler] = {}
 
@@ -80,16 +92,36 @@ class Server:
         deadlines = (each.deadline_s for sessions in self._sessions.values() for each in sessions)
         return min((deadline_s for deadline_s in deadlines if deadline_s is not None), default=None)
 
+    @property
+    def established(self) -> int:
+        """The number of sessions."""
+        return sum(session.established for sessions in self._sessions.values() for session in sessions)
+
+    @property
+    def half_open(self) -> int:
+        """The number of handshakes under way, cookie exchanges apart, of which nothing is known."""
+        return len(self._half_open())
+
+    @property
+    def unanswered(self) -> int:
+        """The number of handshakes that wait for the client's key exchange."""
+        return sum(not session.identity and not session.resumed for _, session in self._half_open())
+
+    def serves(self, peer: Endpoint) -> bool:
+        """Whether *peer* has a session."""
+        return any(session.established for session in self._sessions.get(peer, ()))
+
     def receive(self, now_s: float, peer: Endpoint, datagram: bytes) -> list[Event]:
         """Take a datagram in. Nothing that arrives raises."""
         try:
-            records = parse_datagram(datagram)
+            records = self._split(datagram)
         except DecodeError:
             return []
         events: list[Event] = []
-        for record in records[:1] if self._wrong.one_record_per_datagram else records:
-            fragments = _hello_fragments(record)
-            if fragments:
+        for record in records[:1] if self._wrong.one_record_per_datagram and records[0].epoch else records:
+            if isinstance(record, CidRecord):
+                events += self._take_cid_record(peer, record)
+            elif fragments := _hello_fragments(record):
                 events += self._take_hello(now_s, peer, record, fragments)
             else:
                 events += self._take_record(peer, record)
@@ -118,6 +150,35 @@ class Server:
             if session.can_send:
                 return self._step(peer, session, action)
         return []
+
+    def _split(self, datagram: bytes) -> tuple[Record | CidRecord, ...]:
+        length = self._settings.connection_id_bytes
+        return split_datagram(datagram, length) if length else parse_datagram(datagram)
+
+    def _take_cid_record(self, peer: Endpoint, record: CidRecord) -> list[Event]:
+        """The record is its connection id's, wherever it comes from; what it is answered goes to where the client is.
+
+        An address belongs to one client: nobody moves to where another one is.
+        """
+        home, session = self._with_connection_id(peer, record.connection_id)
+        if session is None:
+            return []
+        events: list[Event] = []
+        if peer not in self._sessions and session.moves_peer(record):
+            self._forget(home, session)
+            self._sessions[peer] = [session]
+            events.append(Moved(peer, home))
+            home = peer
+        return events + self._step(home, session, lambda each: each.receive(record))
+
+    def _with_connection_id(self, peer: Endpoint, connection_id: bytes) -> tuple[Endpoint, ServerSession | None]:
+        """Return the session that has this connection id, and where its client is."""
+        for home, sessions in self._sessions.items():
+            for session in sessions:
+                if session.connection_id == connection_id:
+                    return home, session
+        strays = self._sessions.get(peer, ()) if self._wrong.cid_unknown_accepted else ()
+        return peer, strays[-1] if strays else None
 
     def _take_record(self, peer: Endpoint, record: Record) -> list[Event]:
         """A protected record is for the session that it opens with, everything else for the newest."""
@@ -176,15 +237,27 @@ class Server:
         return [*events, Send(peer, answer.encode())]
 
     def _begin(self, now_s: float, peer: Endpoint, record: Record, hello: Message) -> list[Event]:
-        session = ServerSession(self._settings, self._wrong, hello, record.sequence)
+        session = ServerSession(self._settings, self._wrong, self._kept, hello, record.sequence)
         live = [each for each in self._sessions.pop(peer, []) if each.established]
         self._sessions[peer] = [*live, session]
         events: list[Event] = []
-        if len(self._sessions) > _SESSIONS_MAX:
-            oldest = next(iter(self._sessions))
-            del self._sessions[oldest]
-            events.append(Closed(oldest, "another client needed its place"))
+        half_open = self._half_open()
+        if len(half_open) > self._settings.half_open_max:
+            self._forget(*half_open[0])
+            events.append(Closed(half_open[0][0], "another client needed its place"))
         return events + self._step(peer, session, lambda each: each.start(now_s))
+
+    def _half_open(self) -> list[tuple[Endpoint, ServerSession]]:
+        """Return the handshakes under way, the oldest first."""
+        everything = ((peer, session) for peer, sessions in self._sessions.items() for session in sessions)
+        return [(peer, session) for peer, session in everything if not session.established]
+
+    def _make_room(self, newest: Endpoint) -> list[Event]:
+        """Close the session that has been idle longest if there is one too many; *newest* is not it."""
+        if self.established <= self._settings.sessions_max:
+            return []
+        idle = next(peer for peer in self._sessions if peer != newest and self.serves(peer))
+        return self.close(idle)
 
     def _step(self, peer: Endpoint, session: ServerSession, action: Callable[[ServerSession], None]) -> list[Event]:
         """Let *session* do something, and tell what came of it."""
@@ -194,7 +267,10 @@ class Server:
         events: list[Event] = [Send(peer, datagram) for datagram in datagrams]
         if session.established and not was_established:
             self._sessions[peer] = [session]
-            events.append(Established(peer, session.identity, session.suite))
+            events.append(Established(peer, session.identity, session.suite, session.resumed))
+            events += self._make_room(peer)
+        if data and peer in self._sessions:
+            self._sessions[peer] = self._sessions.pop(peer)
         events += [Received(peer, each) for each in data]
         if session.closed_because is not None:
             events.append(Closed(peer, session.closed_because))

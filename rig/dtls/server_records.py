@@ -1,7 +1,9 @@
 """The record layer of one client of the scriptable server: numbers, keys, window."""
 
 from dataclasses import dataclass
+from functools import partial
 
+from rig.dtls.cid import TLS12_CID, CidRecord, unwrapped, wrapped
 from rig.dtls.misbehaviour import Misbehaviour
 from rig.dtls.records import DTLS_1_2, ContentType, Record
 from rig.dtls.replay import ReplayWindow
@@ -28,12 +30,17 @@ class Part:
 
 
 class RecordLayer:
-    """Epochs 0 and 1. Of several candidate keys the first that opens a record is the session's from then on."""
+    """Epochs 0 and 1. Of several candidate keys the first that opens a record is the session's from then on.
+
+    write_cid, read_cid: connection ids that were agreed on; empty for records without.
+    """
 
     def __init__(self, misbehaviour: Misbehaviour, first_sequence: int) -> None:
         """*first_sequence* is the number of the first record in epoch 0."""
         self.candidates: tuple[Keys, ...] = ()
         self.keys: Keys | None = None
+        self.write_cid = b""
+        self.read_cid = b""
         self._wrong = misbehaviour
         self._sequences = {0: first_sequence, 1: 0}
         self._window = ReplayWindow(misbehaviour.replay_window_bits)
@@ -42,12 +49,19 @@ class RecordLayer:
         """Return a datagram of new records."""
         return b"".join(self._encode(part) for part in parts)
 
-    def opens(self, record: Record) -> bool:
+    def opens(self, record: Record | CidRecord) -> bool:
         """Whether *record* opens with one of the keys."""
-        return any(_opened(keys, record) is not None for keys in self.candidates)
+        return self._is_expected(record) and any(_opened(keys, record) is not None for keys in self.candidates)
 
-    def open(self, record: Record) -> bytes:
-        """Return a protected record's plaintext.
+    def moves_peer(self, record: CidRecord) -> bool:
+        """Whether the peer is where *record* came from: it is authentic, and newer than all before (RFC 9146 6)."""
+        if self._wrong.cid_moves_unproved or self._wrong.cid_never_moves:
+            return self._wrong.cid_moves_unproved
+        newer = record.sequence > self._window.newest or self._wrong.cid_moves_on_older
+        return record.epoch == 1 and newer and self.opens(record)
+
+    def open(self, record: Record | CidRecord) -> tuple[ContentType, bytes]:
+        """Return a protected record's content type and plaintext.
 
         `BadRecord` if it does not open, `DecodeError` if it is to be dropped for another reason.
         """
@@ -55,6 +69,8 @@ class RecordLayer:
             raise DecodeError(f"record of version {record.version:#06x}")
         if record.epoch != 1 and not self._wrong.any_epoch:
             raise DecodeError(f"record of epoch {record.epoch}")
+        if not self._is_expected(record):
+            raise DecodeError("the record does not have the connection id that was agreed on")
         if not self._window.admits(record.sequence) and not self._wrong.no_replay_window:
             raise DecodeError(f"record {record.sequence} was seen before, or is too old to tell")
         if self._wrong.forged_record_moves_window:
@@ -64,23 +80,34 @@ class RecordLayer:
             if plaintext is not None:
                 self.keys, self.candidates = keys, (keys,)
                 self._window.note(record.sequence)
-                return plaintext
+                return (record.content_type, plaintext) if isinstance(record, Record) else unwrapped(plaintext)
         raise BadRecord("no key opens the record")
 
+    def _is_expected(self, record: Record | CidRecord) -> bool:
+        """Whether *record* has a connection id if and only if one was agreed on (RFC 9146 6)."""
+        if isinstance(record, Record):
+            return not self.read_cid
+        return record.connection_id == self.read_cid or self._wrong.cid_unknown_accepted
+
     def _encode(self, part: Part) -> bytes:
-        header = part.content_type, DTLS_1_2, part.epoch, self._sequences[part.epoch]
+        numbers = DTLS_1_2, part.epoch, self._sequences[part.epoch]
         self._sequences[part.epoch] += 1
         if part.epoch == 0:
-            return Record(*header, part.plaintext).encode()
+            return Record(part.content_type, *numbers, part.plaintext).encode()
         assert self.keys is not None
-        nonce_sequence = header[3] % 2 if self._wrong.nonces_repeat else None
-        fragment = self.keys.server.seal(*header, part.plaintext, nonce_sequence=nonce_sequence)
-        return Record(*header, fragment).encode()
+        nonce_sequence = numbers[2] % 2 if self._wrong.nonces_repeat else None
+        seal = partial(self.keys.server.seal, nonce_sequence=nonce_sequence)
+        if not self.write_cid:
+            return Record(part.content_type, *numbers, seal(part.content_type, *numbers, part.plaintext)).encode()
+        fragment = seal(TLS12_CID, *numbers, wrapped(part.content_type, part.plaintext), self.write_cid)
+        return CidRecord(*numbers, self.write_cid, fragment).encode()
 
 
-def _opened(keys: Keys, record: Record) -> bytes | None:
-    header = record.content_type, record.version, record.epoch, record.sequence
+def _opened(keys: Keys, record: Record | CidRecord) -> bytes | None:
+    numbers = record.version, record.epoch, record.sequence
     try:
-        return keys.client.open(*header, record.fragment)
+        if isinstance(record, Record):
+            return keys.client.open(record.content_type, *numbers, record.fragment)
+        return keys.client.open(TLS12_CID, *numbers, record.fragment, record.connection_id)
     except BadRecord:
         return None

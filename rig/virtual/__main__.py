@@ -28,12 +28,16 @@ def main() -> int:
     parser.add_argument("--boards", type=int, default=1)
     parser.add_argument("--dir", type=Path, required=True)
     parser.add_argument("--fault")
+    parser.add_argument("--carrier", choices=("firmware", "device"), help="default: firmware, or what the fault needs")
     parser.add_argument("--temporary", action="store_true", help="remove DIR at the end")
     options = parser.parse_args()
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda *_: sys.exit(0))
     try:
-        with VirtualBench(options.dir, boards=options.boards, fault=options.fault, cache=build_directory()) as bench:
+        bench = VirtualBench(
+            options.dir, boards=options.boards, fault=options.fault, carrier=options.carrier, cache=build_directory()
+        )
+        with bench:
             announce(bench=str(bench.bench_file))
             _until_stdin_closes()
     except RigError as error:

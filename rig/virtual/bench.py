@@ -1,4 +1,7 @@
-"""A whole virtual bench: boards with a meter and a router each, as processes, and the files that describe them."""
+"""A whole virtual bench as processes, and the files that describe it: boards with a meter and a router each.
+
+In place of boards it may have scripted devices, which the rig can neither flash nor reset, behind a router each.
+"""
 
 import json
 import os
@@ -6,12 +9,13 @@ import random
 import secrets
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import yaml
 
@@ -21,7 +25,10 @@ from rig.virtual.firmware import build_image_set
 
 _ACCURACY = Path(__file__).parent / "meter" / "accuracy-34465a-virtual.yaml"
 _DECLARATION = Path(__file__).parents[1] / "firmware" / "dut.yaml"
+_DEVICE_DECLARATION = Path(__file__).parent / "device" / "dut.yaml"
 _SUPPLY_VOLTAGE_V = 3.3
+
+BoardCarrier = Literal["firmware", "device"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ class Child:
         name = f"{config['name']}-{module}"
         path = directory / "config" / f"{name}.json"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(config), encoding="utf-8")
+        _write_private(path, json.dumps(config))
         log = directory / "logs" / f"{name}.log"
         log.parent.mkdir(exist_ok=True)
         self._log = log
@@ -99,16 +106,29 @@ class Child:
         return facts
 
 
+@dataclass(frozen=True)
+class _Entries:
+    """What the bench file and ``endpoints.json`` say of the devices."""
+
+    boards: list[dict[str, Any]]
+    meters: list[dict[str, Any]]
+    endpoints: list[dict[str, Any]]
+
+
 class VirtualBench:
     """Starts the processes, writes ``bench.yaml`` and ``endpoints.json`` into *directory*, and stops them on leaving.
 
     The boards are empty, as new ones are; ``fault`` names the faulty device of :mod:`rig.virtual.faults` they all are.
+    ``carrier`` says whether they run the firmware or are scripted devices; without it the fault decides.
     """
 
-    def __init__(self, directory: Path, *, boards: int, fault: str | None, cache: Path) -> None:
+    def __init__(
+        self, directory: Path, *, boards: int, fault: str | None, carrier: BoardCarrier | None, cache: Path
+    ) -> None:
         self._directory = directory
         self._units = [draw_unit(number) for number in range(1, boards + 1)]
         self._fault = _known_fault(fault)
+        self._carrier = _carrier_of(self._fault, carrier)
         self._cache = cache
         self._sockets = directory
         self._stack = ExitStack()
@@ -117,16 +137,10 @@ class VirtualBench:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self._directory.mkdir(parents=True, exist_ok=True)
-            # A socket's path holds 107 bytes, and the caller's folder may be deeper than that.
-            self._sockets = Path(stack.enter_context(TemporaryDirectory(prefix="rig-supply-", dir="/tmp")))
-            images = self._images()
-            meters = [self._start(stack, "meter", self._meter_config(unit)) for unit in self._units]
+            self._write_secrets()
             relays = [self._start(stack, "relay", self._relay_config(unit)) for unit in self._units]
-            meter_facts = [meter.facts() for meter in meters]
-            boards = [self._start(stack, "board", self._board_config(unit)) for unit in self._units]
-            relay_facts = [relay.facts() for relay in relays]
-            board_facts = [board.facts() for board in boards]
-            self._write_files(images, board_facts, meter_facts, relay_facts)
+            entries = self._start_devices(stack) if self._carrier == "device" else self._start_boards(stack)
+            self._write_files(entries, [relay.facts() for relay in relays])
             self._stack = stack.pop_all()
         return self
 
@@ -134,6 +148,29 @@ class VirtualBench:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
+
+    def _start_boards(self, stack: ExitStack) -> _Entries:
+        # A socket's path holds 107 bytes, and the caller's folder may be deeper than that.
+        self._sockets = Path(stack.enter_context(TemporaryDirectory(prefix="rig-supply-", dir="/tmp")))
+        images = self._images()
+        meters = [self._start(stack, "meter", self._meter_config(unit)) for unit in self._units]
+        meter_facts = [meter.facts() for meter in meters]
+        boards = [self._start(stack, "board", self._board_config(unit)) for unit in self._units]
+        rows = list(zip(self._units, [board.facts() for board in boards], meter_facts, strict=True))
+        return _Entries(
+            [_board_entry(unit, board, images, self._declaration(unit, _DECLARATION)) for unit, board, _ in rows],
+            [_meter_entry(unit, meter) for unit, _, meter in rows],
+            [_endpoints(unit, board, meter) for unit, board, meter in rows],
+        )
+
+    def _start_devices(self, stack: ExitStack) -> _Entries:
+        devices = [self._start(stack, "device", self._device_config(unit)) for unit in self._units]
+        rows = list(zip(self._units, [device.facts() for device in devices], strict=True))
+        return _Entries(
+            [_device_entry(unit, device, self._declaration(unit, _DEVICE_DECLARATION)) for unit, device in rows],
+            [],
+            [_device_endpoints(unit, device) for unit, device in rows],
+        )
 
     def _images(self) -> Path:
         variant = self._fault.firmware if self._fault and self._fault.firmware else None
@@ -174,23 +211,38 @@ class VirtualBench:
             **(self._fault.board if self._fault else {}),
         }
 
-    def _write_files(
-        self, images: Path, boards: list[dict[str, Any]], meters: list[dict[str, Any]], relays: list[dict[str, Any]]
-    ) -> None:
-        rows = list(zip(self._units, boards, meters, relays, strict=True))
+    def _device_config(self, unit: Unit) -> dict[str, Any]:
+        return {
+            "name": unit.name,
+            "address": unit.address,
+            "identity": unit.identity,
+            "psk": unit.psk.hex(),
+            "switches": dict(self._fault.device) if self._fault else {},
+        }
+
+    def _declaration(self, unit: Unit, of_product: Path) -> str:
+        """Write what the maker declares of this device, and return the file's name."""
+        declared = yaml.safe_load(of_product.read_text(encoding="utf-8"))
+        name = f"dut-{unit.name}.yaml"
+        text = yaml.safe_dump(_merged(declared, self._fault.declares if self._fault else {}), sort_keys=False)
+        (self._directory / name).write_text(text, encoding="utf-8")
+        return name
+
+    def _write_secrets(self) -> None:
         secret = self._directory / "secrets"
         secret.mkdir(mode=0o700, exist_ok=True)
         for unit in self._units:
             _write_private(secret / f"{unit.name}.psk", unit.psk.hex())
             _write_private(secret / f"{unit.name}.wifi", unit.wifi_passphrase)
+
+    def _write_files(self, entries: _Entries, relays: list[dict[str, Any]]) -> None:
         bench = {
-            "boards": [_board_entry(unit, board, images) for unit, board, _, _ in rows],
-            "meters": [_meter_entry(unit, meter) for unit, _, meter, _ in rows],
-            "routers": [_router_entry(unit, relay) for unit, _, _, relay in rows],
+            "boards": entries.boards,
+            "meters": entries.meters,
+            "routers": [_router_entry(unit, relay) for unit, relay in zip(self._units, relays, strict=True)],
         }
         self.bench_file.write_text(yaml.safe_dump(bench, sort_keys=False), encoding="utf-8")
-        endpoints = {"boards": [_endpoints(unit, board, meter) for unit, board, meter, _ in rows]}
-        _write_private(self._directory / "endpoints.json", json.dumps(endpoints, indent=1) + "\n")
+        _write_private(self._directory / "endpoints.json", json.dumps({"boards": entries.endpoints}, indent=1) + "\n")
 
 
 def _known_fault(name: str | None) -> Fault | None:
@@ -202,12 +254,31 @@ def _known_fault(name: str | None) -> Fault | None:
     return fault
 
 
+def _carrier_of(fault: Fault | None, wanted: BoardCarrier | None) -> BoardCarrier:
+    """Return what the devices are. Raises BenchError for a fault that such a device cannot have."""
+    if fault is None or fault.carrier == "relay":
+        return wanted or "firmware"
+    carrier: BoardCarrier = "device" if fault.carrier == "device" else "firmware"
+    if wanted not in (None, carrier):
+        raise BenchError(f"{fault.name} is a fault of the carrier {carrier}, not {wanted}: leave the carrier to it")
+    return carrier
+
+
+def _merged(declared: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *declared* with *changes*: mappings are merged, everything else is replaced."""
+    merged = dict(declared)
+    for key, value in changes.items():
+        old = merged.get(key)
+        merged[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else value
+    return merged
+
+
 def _write_private(path: Path, text: str) -> None:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
         stream.write(text)
 
 
-def _board_entry(unit: Unit, facts: dict[str, Any], images: Path) -> dict[str, Any]:
+def _board_entry(unit: Unit, facts: dict[str, Any], images: Path, declaration: str) -> dict[str, Any]:
     switch = [sys.executable, "-m", "rig.virtual.power", facts["power"]]
     return {
         "name": unit.name,
@@ -219,9 +290,22 @@ def _board_entry(unit: Unit, facts: dict[str, Any], images: Path) -> dict[str, A
         "wifi": {"ssid": "virtual-bench", "passphrase": {"file": f"secrets/{unit.name}.wifi"}},
         "meter": f"meter-{unit.name}",
         "router": f"router-{unit.name}",
-        "dut": str(_DECLARATION),
+        "dut": declaration,
         "power": {"off": [*switch, "off"], "on": [*switch, "on"], "settle_s": 0.0},
         "supply_voltage_v": _SUPPLY_VOLTAGE_V,
+    }
+
+
+def _device_entry(unit: Unit, facts: dict[str, Any], declaration: str) -> dict[str, Any]:
+    return {
+        "name": unit.name,
+        "type": "network",
+        "host": facts["host"],
+        "port": facts["port"],
+        "identity": unit.identity,
+        "psk": {"file": f"secrets/{unit.name}.psk"},
+        "router": f"router-{unit.name}",
+        "dut": declaration,
     }
 
 
@@ -247,4 +331,13 @@ def _endpoints(unit: Unit, board: dict[str, Any], meter: dict[str, Any]) -> dict
         "identity": unit.identity,
         "psk_hex": unit.psk.hex(),
         "meter": {"visa": meter["visa"]},
+    }
+
+
+def _device_endpoints(unit: Unit, device: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": unit.name,
+        "coaps": {"host": device["host"], "port": device["port"]},
+        "identity": unit.identity,
+        "psk_hex": unit.psk.hex(),
     }

@@ -50,7 +50,7 @@ class _Variant:
     @property
     def libraries(self) -> dict[str, str]:
         """Return the pkg-config names of what is linked, each with its plain name."""
-        libcoap = {"libcoap-3-openssl": "libcoap"}
+        libcoap = {"libcoap-3-openssl": "libcoap", "libssl": "libssl"}
         return libcoap | {"libcrypto": "libcrypto"} if self.payload_encryption else libcoap
 
 

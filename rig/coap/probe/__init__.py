@@ -4,6 +4,8 @@ Verdicts on handshakes and messages come from here: what a stack underneath woul
 script or it does not happen.
 """
 
+from rig.coap.probe.outcome import Outcome as Outcome
+from rig.coap.probe.outcome import attempt as attempt
 from rig.coap.probe.prober import NoProofOfLife as NoProofOfLife
 from rig.coap.probe.prober import Prober as Prober
 from rig.coap.probe.session import NotCoap as NotCoap

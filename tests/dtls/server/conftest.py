@@ -4,11 +4,12 @@ import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import pytest
 
 from rig.dtls import handshake, suites
+from rig.dtls.conversation import Conversation, Script
 from rig.dtls.handshake import ClientHello, ClientKeyExchange, HandshakeType, Message, ServerHello, parse_fragments
 from rig.dtls.misbehaviour import Misbehaviour
 from rig.dtls.records import DTLS_1_2, ContentType, Record, parse_datagram
@@ -16,6 +17,8 @@ from rig.dtls.server import Event, Received, Send, Server
 from rig.dtls.server_session import Settings
 from rig.dtls.session import Endpoint
 from rig.dtls.suites import CLIENT_FINISHED, SUITES, BadRecord, Protection
+
+T = TypeVar("T")
 
 IDENTITY, PSK = b"me", b"0123456789abcdef"
 CCM_8 = 0xC0A8
@@ -193,6 +196,55 @@ class Peer:
             return replace(found, fragment=self.keys[1].open(*header, found.fragment))
         except BadRecord:
             return replace(found, fragment=b"")
+
+
+class Path:
+    """The way between the rig's own client and a server, without delay. What the client says comes back.
+
+    address: where the client's datagrams come from; heard_at: where the server's went, in order.
+    """
+
+    def __init__(self, server: Server, address: Endpoint = ("127.0.0.1", 40000)) -> None:
+        self.address = address
+        self.heard_at: list[Endpoint] = []
+        self.events: list[Event] = []
+        self.now_s = 0.0
+        self.server = server
+        self._lost: set[int] = set()
+        self._carried = 0
+
+    def lose(self, lost: set[int]) -> None:
+        """Lose these of the datagrams that are sent from now on, counted from 1 in both directions together."""
+        self._lost, self._carried = lost, 0
+
+    def run(self, script: Script[T]) -> T:
+        """Run a script to its end; time passes when nothing else happens."""
+        conversation = Conversation(script)
+        self._carry(conversation, conversation.start(self.now_s))
+        while not conversation.ended:
+            deadlines = [conversation.next_timeout_s, self.server.deadline_s]
+            self.now_s = max(self.now_s, min(each for each in deadlines if each is not None))
+            self._do(conversation, self.server.expire(self.now_s))
+            if conversation.next_timeout_s is not None and conversation.next_timeout_s <= self.now_s:
+                self._carry(conversation, conversation.timeout(self.now_s))
+        return conversation.result
+
+    def _carry(self, conversation: Conversation[T], datagrams: tuple[bytes, ...]) -> None:
+        for datagram in (each for each in datagrams if self._arrives()):
+            self._do(conversation, self.server.receive(self.now_s, self.address, datagram))
+
+    def _do(self, conversation: Conversation[T], events: list[Event]) -> None:
+        for event in events:
+            self.events.append(event)
+            if isinstance(event, Received):
+                self._do(conversation, self.server.send(event.peer, event.data))
+            elif isinstance(event, Send) and self._arrives():
+                self.heard_at.append(event.peer)
+                self._carry(conversation, conversation.receive(self.now_s, event.datagram))
+
+    def _arrives(self) -> bool:
+        self._carried += 1
+        return self._carried not in self._lost
 
 
 def taken_in(events: list[Event]) -> list[bytes]:

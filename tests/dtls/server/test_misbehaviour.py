@@ -2,21 +2,36 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
 
 from rig.dtls.alerts import Alert
+from rig.dtls.client import Client, Refused
+from rig.dtls.connection import EXTENSIONS, ResumableSession
+from rig.dtls.contents import NewSessionTicket
+from rig.dtls.extensions import (
+    ConnectionId,
+    MaxFragmentLength,
+    OfferedVersions,
+    RenegotiationInfo,
+    SessionTicket,
+    decode_extensions,
+    pairs,
+)
 from rig.dtls.handshake import ClientHello, HandshakeType, Message
 from rig.dtls.misbehaviour import Misbehaviour
+from rig.dtls.outgoing import spoiled
 from rig.dtls.records import DTLS_1_0, DTLS_1_2, ContentType, Record, parse_datagram
 from rig.dtls.server import Established, Received, Send
+from tests.dtls.server.conftest import IDENTITY, PSK, Path
 
 NewPeer = Callable[..., Any]
 Probe = Callable[[NewPeer], bool]
 
-CCM_8, NULL, CBC = 0xC0A8, 0x00B0, 0x00AE
+CCM_8, GCM, NULL, CBC = 0xC0A8, 0x00A8, 0x00B0, 0x00AE
+WITH_TICKET = EXTENSIONS + pairs(SessionTicket())
 EMS = (23, b"")
 ELSEWHERE = ("127.0.0.1", 40001)
 HELLO, ALERT, DATA = ContentType.HANDSHAKE, ContentType.ALERT, ContentType.APPLICATION_DATA
@@ -115,6 +130,10 @@ def null_suite(make: NewPeer) -> bool:
 
 
 def cbc_first(make: NewPeer) -> bool:
+    return said_hello(make(suites=(CCM_8, CBC))).server_hello.suite == CBC
+
+
+def last_suite(make: NewPeer) -> bool:
     return said_hello(make(suites=(CCM_8, CBC))).server_hello.suite == CBC
 
 
@@ -271,6 +290,132 @@ def hello_ends_session(make: NewPeer) -> bool:
 
 def new_hello_ignored(make: NewPeer) -> bool:
     return make().connected().another().cookie() == b""
+
+
+def no_renegotiation_info(make: NewPeer) -> bool:
+    return RenegotiationInfo() not in answered(said_hello(make(suites=(CCM_8, 0x00FF))))
+
+
+def size_limits_not_kept(make: NewPeer) -> bool:
+    return MaxFragmentLength(1) in answered(said_hello(make(extensions=pairs(MaxFragmentLength(1)))))
+
+
+def dtls_1_3_refused(make: NewPeer) -> bool:
+    return not agrees(make, extensions=pairs(OfferedVersions((0xFEFC, 0xFEFD))))
+
+
+def answered(peer: Any) -> tuple[Any, ...]:
+    return decode_extensions(peer.server_hello.extensions, from_server=True)
+
+
+def of_resuming(make: NewPeer) -> Any:
+    return make(settings={"session_ids": True, "tickets": True, "session_lifetime_s": 3600}).server
+
+
+def left_by(server: Any, *end: tuple[int, int], by_ticket: bool = False) -> ResumableSession:
+    """Make a session, send an alert if one is named, and return what the client keeps of it."""
+    client, path = Client(IDENTITY, PSK, hello_extensions=WITH_TICKET if by_ticket else EXTENSIONS), Path(server)
+    path.run(client.handshake())
+    for level, description in end or [(1, 0)]:
+        path.run(client.send(client.alert(level, description)))
+    return client.session
+
+
+def resumes(server: Any, session: ResumableSession, **offer: Any) -> bool:
+    """Whether a client gets in with an abbreviated handshake; `Refused` if it is told off."""
+    client = Client(IDENTITY, PSK, resume=session, **offer)
+    Path(server).run(client.handshake())
+    return client.resumed
+
+
+def never_resumes(make: NewPeer) -> bool:
+    server = of_resuming(make)
+    return not any(resumes(server, left_by(server, by_ticket=by_ticket)) for by_ticket in (False, True))
+
+
+def any_session_resumed(make: NewPeer) -> bool:
+    server = of_resuming(make)
+    return resumes(server, replace(left_by(server), session_id=bytes(32)))
+
+
+def stale_session_refused(make: NewPeer) -> bool:
+    server = of_resuming(make)
+    try:
+        return resumes(server, replace(left_by(server), session_id=bytes(32)))
+    except Refused:
+        return True
+
+
+def resumes_with_another_suite(make: NewPeer) -> bool:
+    server = of_resuming(make)
+    return resumes(server, left_by(server), offered_suites=(GCM,))
+
+
+def resumes_without_ems(make: NewPeer) -> bool:
+    server = of_resuming(make)
+    try:
+        return resumes(server, left_by(server), hello_extensions=None)
+    except Refused:
+        return False
+
+
+def week_long_tickets(make: NewPeer) -> bool:
+    client, path = Client(IDENTITY, PSK, hello_extensions=WITH_TICKET), Path(of_resuming(make))
+    path.run(client.handshake())
+    (ticket,) = (each.content for each in client.seen if isinstance(each.content, NewSessionTicket))
+    return ticket.lifetime_s > 24 * 3600
+
+
+def resumable_after_fatal_alert(make: NewPeer) -> bool:
+    server = of_resuming(make)
+    return any(resumes(server, left_by(server, (2, 80), by_ticket=by_ticket)) for by_ticket in (False, True))
+
+
+def with_connection_id(make: NewPeer) -> tuple[Client, Path]:
+    """Return a client that has asked something, and the way to its server."""
+    server = make(settings={"connection_id_bytes": 4}).server
+    client, path = Client(IDENTITY, PSK, hello_extensions=EXTENSIONS + pairs(ConnectionId(b"mine"))), Path(server)
+    path.run(client.handshake())
+    assert path.run(client.ask(b"x")) == b"x"
+    return client, path
+
+
+def cid_unasked(make: NewPeer) -> bool:
+    return any(isinstance(each, ConnectionId) for each in answered(said_hello(make())))
+
+
+def cid_unknown_accepted(make: NewPeer) -> bool:
+    client, path = with_connection_id(make)
+    path.run(client.send(client.record(client.application_data(b"y"), connection_id=b"none")))
+    return b"y" in received(path.events)
+
+
+def cid_moves_unproved(make: NewPeer) -> bool:
+    client, path = with_connection_id(make)
+    forged = spoiled(client.datagram(client.application_data(b"y")))
+    return ELSEWHERE in heard_at_after(client, path, forged)
+
+
+def cid_moves_on_older(make: NewPeer) -> bool:
+    client, path = with_connection_id(make)
+    repeated = client.sent[-1].datagram
+    return ELSEWHERE in heard_at_after(client, path, repeated)
+
+
+def cid_never_moves(make: NewPeer) -> bool:
+    client, path = with_connection_id(make)
+    newer = client.datagram(client.application_data(b"y"))
+    return ELSEWHERE not in heard_at_after(client, path, newer)
+
+
+def heard_at_after(client: Client, path: Path, datagram: bytes) -> list[Any]:
+    """Send *datagram* from elsewhere; return where the server sends what it has to say afterwards."""
+    home, path.address = path.address, ELSEWHERE
+    path.run(client.send(datagram))
+    before = len(path.heard_at)
+    for peer in (home, ELSEWHERE):
+        path.heard_at += [event.peer for event in path.server.send(peer, b"news")]
+    return path.heard_at[before:]
 
 
 def close_notify_ignored(make: NewPeer) -> bool:

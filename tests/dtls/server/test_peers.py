@@ -6,6 +6,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -140,6 +141,33 @@ def test_openssl(serve: Serve, name: str, number: int, options: list[str]) -> No
     assert established.suite == number
     assert [event.data for event in service.of(Received)] == [b"canary\n"]
     assert f"Cipher is {name}".encode() in said.stdout
+
+
+@needs("openssl")
+@pytest.mark.parametrize("settings", [{"session_ids": True}, {"tickets": True}], ids=["id", "ticket"])
+def test_openssl_resumes(serve: Serve, settings: dict[str, bool], tmp_path: Path) -> None:
+    service, kept = serve(**settings), str(tmp_path / "session.pem")
+    for option in ("-sess_out", "-sess_in"):
+        command = openssl(service.address, "PSK-AES128-CCM8", option, kept)
+        said = subprocess.run(command, input=b"canary\n", capture_output=True, timeout=PATIENCE_S, check=True)
+    assert b"Reused" in said.stdout
+    assert [event.resumed for event in service.of(Established)] == [False, True]
+    assert [event.data for event in service.of(Received)] == [b"canary\n", b"canary\n"]
+
+
+GNUTLS_PRIORITY = "NORMAL:-VERS-ALL:+VERS-DTLS1.2:-KX-ALL:+PSK:+AES-128-CCM-8"
+
+
+@needs("gnutls-cli")
+@pytest.mark.parametrize("settings", [{"session_ids": True}, {"tickets": True}], ids=["id", "ticket"])
+def test_gnutls_resumes(serve: Serve, settings: dict[str, bool]) -> None:
+    service = serve(**settings)
+    keys = ["--pskusername", IDENTITY, "--pskkey", PSK.encode().hex(), "--priority", GNUTLS_PRIORITY]
+    command = ["gnutls-cli", "--udp", "--resume", "--waitresumption", *keys, "-p", str(PORT), service.address]
+    said = subprocess.run(command, input=b"canary\n", capture_output=True, timeout=PATIENCE_S, check=True)
+    assert b"This is a resumed session" in said.stdout
+    assert [event.resumed for event in service.of(Established)] == [False, True]
+    assert [event.data for event in service.of(Received)] == [b"canary\n"]
 
 
 def test_tinydtls(serve: Serve) -> None:

@@ -123,11 +123,25 @@ def test_a_client_that_starts_anew_replaces_its_session_once_it_has_proved_its_k
     assert (old.says(b"gone"), new.says(b"here")) == ([], [b"here"])
 
 
-def test_the_oldest_makes_room_for_the_newest(new_peer: NewPeer) -> None:
-    one = new_peer().connected()
-    for port in range(65):
-        one.another(address=("127.0.0.2", port)).say_hello()
-    assert one.says(b"ask") == []
+def test_the_longest_idle_session_makes_room_for_the_newest(new_peer: NewPeer) -> None:
+    first = new_peer(settings={"sessions_max": 2}).connected()
+    second = first.another(address=("127.0.0.2", 1)).connected()
+    first.says(b"ask")
+    third = first.another(address=("127.0.0.2", 2)).connected()
+    assert [peer.says(b"ask") for peer in (first, second, third)] == [[b"ask"], [], [b"ask"]]
+    assert first.server.established == 2
+
+
+def test_a_flood_of_handshakes_pushes_out_handshakes_and_no_session(new_peer: NewPeer) -> None:
+    session = new_peer(settings={"half_open_max": 4}).connected()
+    flood = [session.another(address=("127.0.0.2", port)) for port in range(10)]
+    for peer in flood:
+        peer.say_hello()
+    assert (session.server.half_open, session.server.unanswered, session.server.established) == (4, 4, 1)
+    newcomer = session.another(address=("127.0.0.3", 1)).connected()
+    assert [peer.says(b"ask") for peer in (session, newcomer)] == [[b"ask"], [b"ask"]]
+    flood[0].give(*flood[0].last_flight())
+    assert not session.server.serves(flood[0].address)
 
 
 @pytest.mark.parametrize(
