@@ -107,13 +107,6 @@ SESSION_FAULTS = (
         "cid_never_moves",
     ),
     _fault(
-        "renegotiation-not-signalled",
-        "leaves renegotiation_info out of its ServerHello",
-        "",
-        ("CS-10",),
-        "no_renegotiation_info",
-    ),
-    _fault(
         "size-limits-not-kept",
         "agrees to a maximum fragment length or a record size limit and sends longer records",
         "",
