@@ -23,12 +23,15 @@ from rig.reports.model import (
     Capture,
     Case,
     Check,
+    Exchange,
+    ExchangePacket,
     Flashed,
     FlashedPart,
     Incident,
     Limits,
     Mark,
     Measurement,
+    Observation,
     Phase,
     Requirement,
     Run,
@@ -104,6 +107,8 @@ def _run(directory: Path, events: list[Fields], *, cut: bool, damaged_lines: int
         wall_time=start.text("wall_time"),
         plan=start.text("plan"),
         command=start.texts("command"),
+        root=start.text("root"),
+        repeat=start.texts("repeat"),
         host=start.table("host"),
         versions=start.table("versions"),
         start_s=start_s,
@@ -123,6 +128,9 @@ def _run(directory: Path, events: list[Fields], *, cut: bool, damaged_lines: int
         phases={e.text("file"): tuple(_phase(p) for p in e.objects("phases")) for e in of["phases"]},
         captures=tuple(_capture(e) for e in of["packets"]),
         attempts=tuple(_attempts(e) for e in of["attempts"]),
+        exchanges=tuple(_exchange(e) for e in of["exchange"]),
+        observations=tuple(_observation(e) for e in of["observation"]),
+        key_log=next((e.text("file") for e in of["key_log"]), ""),
         incidents=tuple(_incident(e) for e in events if e.text("event") in _INCIDENTS),
         cut=cut,
         damaged_lines=damaged_lines,
@@ -133,7 +141,8 @@ def _run(directory: Path, events: list[Fields], *, cut: bool, damaged_lines: int
 _INCIDENTS = {"bench_error": "bench error", "retry": "retried", "instrument_errors": "instrument errors"}
 _KNOWN = {
     *("run_start", "run_end", "worker_start", "worker_end", "requirement", "limits", "bench", "flashed", "mark"),
-    *("test_start", "test_end", "check", "measurement", "waveform", "phases", "packets", "attempts", *_INCIDENTS),
+    *("test_start", "test_end", "check", "measurement", "waveform", "phases", "packets", "attempts"),
+    *("exchange", "observation", "key_log", *_INCIDENTS),
 }
 
 
@@ -150,14 +159,25 @@ def _benches(events: list[Fields]) -> tuple[Bench, ...]:
 
 
 def _requirements(events: list[Fields]) -> tuple[Requirement, ...]:
-    rows = {
-        e.text("id"): Requirement(
-            *(e.text(key) for key in ("id", "title", "statement", "clause", "level", "method")),
-        )
-        for e in events
-        if e.text("id")
-    }
+    rows = {e.text("id"): _requirement(e) for e in events if e.text("id")}
     return tuple(rows.values())
+
+
+def _requirement(e: Fields) -> Requirement:
+    return Requirement(
+        id=e.text("id"),
+        title=e.text("title"),
+        statement=e.text("statement"),
+        clause=e.text("clause"),
+        level=e.text("level"),
+        method=e.text("method"),
+        evidence_for=_evidence_for(e),
+    )
+
+
+def _evidence_for(e: Fields) -> dict[str, tuple[str, ...]]:
+    told = e.object("evidence_for") or Fields({})
+    return {standard: told.texts(standard) for standard in told.values}
 
 
 def _flashed(e: Fields) -> Flashed:
@@ -199,6 +219,7 @@ def _check(e: Fields) -> Check:
         observed=e.text("observed"),
         evidence=e.texts("evidence"),
         notes=e.texts("notes"),
+        false_alarm=e.number("false_alarm"),
     )
 
 
@@ -225,11 +246,8 @@ def _measurement(e: Fields) -> Measurement:
         ),
         notes=e.texts("notes"),
         t_s=_stamp(e),
+        false_alarm=e.number("false_alarm"),
     )
-
-
-def _bound(limit: Fields, unit: str) -> Bound:
-    return Bound(limit.number("min"), limit.number("max"), limit.text("unit") or unit)
 
 
 def _waveform(e: Fields) -> Waveform:
@@ -267,6 +285,32 @@ def _capture(e: Fields) -> Capture:
 def _attempts(e: Fields) -> Attempts:
     rows = (Attempt(a.text("seed"), a.flag("ok") is True, a.number("duration_s")) for a in e.objects("attempts"))
     return Attempts(e.text("test"), tuple(rows))
+
+
+def _exchange(e: Fields) -> Exchange:
+    packets = tuple(
+        ExchangePacket(
+            t_s=p.number("t_s") or 0.0,
+            from_client=p.flag("from_client") is True,
+            size=p.whole("bytes") or 0,
+            port=p.whole("port"),
+            lines=p.texts("lines"),
+        )
+        for p in e.objects("packets")
+    )
+    head = e.whole("head")
+    return Exchange(
+        test=e.text("test"),
+        requirement=e.text("requirement"),
+        file=e.text("file"),
+        packets=packets,
+        head=len(packets) if head is None else head,
+        omitted=e.whole("omitted") or 0,
+    )
+
+
+def _observation(e: Fields) -> Observation:
+    return Observation(e.text("test"), e.text("name"), e.numbers("value"), e.text("unit"), e.text("suite"))
 
 
 def _incident(e: Fields) -> Incident:

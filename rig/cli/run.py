@@ -71,7 +71,7 @@ def _pytest_arguments(
     stem: str, plan: Plan, folder: Path, run_dir: Path, options: argparse.Namespace, bench_file: Path | None
 ) -> list[str]:
     arguments = [str(folder / test) for test in plan.tests]
-    arguments += ["-c", str(HERE / "pytest.ini"), f"--rootdir={HERE}", "-p", "no:terminal"]
+    arguments += ["-c", str(HERE / "pytest.ini"), f"--rootdir={folder.absolute()}", "-p", "no:terminal"]
     arguments += [f"--rig-plan={stem}", f"--rig-run-dir={run_dir}", f"--rig-flash={options.flash}"]
     arguments += [f"--junitxml={run_dir / 'junit.xml'}"]
     arguments += [f"--rig-bench={bench_file.absolute()}"] if bench_file else []

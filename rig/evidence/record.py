@@ -99,8 +99,12 @@ class RunRecord:
             except OSError as error:
                 raise RecordError(f"{self._path}: cannot be written: {error.strerror}") from None
 
-    def start(self, *, plan: str, command: list[str]) -> None:
-        """Write ``run_start``: what runs, where, with which versions."""
+    def start(self, *, plan: str, command: list[str], root: Path | None = None, repeat: Sequence[str] = ()) -> None:
+        """Write ``run_start``: what runs, where, with which versions.
+
+        *root* is the folder that the tests' names begin at, and *repeat* the command that, followed by a test, runs it
+        again.
+        """
         self.write(
             "run_start",
             schema=SCHEMA,
@@ -109,6 +113,8 @@ class RunRecord:
             unix_s=time.time(),
             plan=plan,
             command=command,
+            root=root,
+            repeat=list(repeat),
             host=_host(),
             versions=_versions(),
         )
