@@ -148,6 +148,14 @@ _RECORDS = (
         clear_alerts_accepted=True,
     ),
     _fault(
+        "last-nonce-again-after-sleep",
+        "MD14",
+        "stores the number of a record before it has sent it, and begins with it again after deep sleep",
+        "RSM-06",
+        "REC-13",
+        last_nonce_again_after_sleep=True,
+    ),
+    _fault(
         "nonces-repeat",
         "MS24",
         "begins again with nonces that the key has seen",
