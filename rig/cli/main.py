@@ -103,8 +103,9 @@ def _add_run(parser: argparse.ArgumentParser, *, bench: bool) -> None:
 def _add_carrier(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--carrier",
-        choices=("firmware", "device"),
-        help="what the virtual bench has for a board: the firmware (default) or a scripted network device",
+        choices=("firmware", "small-firmware", "device"),
+        help="what the virtual bench has for a board: the firmware (default), one that holds 8 sessions, or a scripted "
+        "network device",
     )
 
 
