@@ -326,8 +326,10 @@ def _tokens(session: ProbeSession) -> set[bytes]:
 def _clear_messages(recording: Path, port: int) -> Iterator[int]:
     """Yield the numbers of the packets in which the device says something in clear from its coaps port."""
     for number, packet in enumerate(read_pcapng(recording.read_bytes()).packets, 1):
+        if packet.interface.name != "board side":
+            continue
         datagram = parse_udp_packet(packet.data)
-        if packet.interface.name == "board side" and datagram.source[1] == port and _in_clear(datagram.payload):
+        if datagram.source[1] == port and _in_clear(datagram.payload):
             yield number
 
 
