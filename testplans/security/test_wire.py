@@ -82,8 +82,9 @@ def test_canaries_are_absent_from_the_wire(
         if "coaps" in services:
             _sent_protected(probe, planted)
     if "coaps" in services:
-        seen = measure.only_session(capture, {probe.identity.decode(): probe.psk}).application_data
-        crossed = {place for place, text in canaries.items() if _crosses(text, seen)}
+        seen = measure.only_session(capture, {probe.identity.decode(): probe.psk})
+        measure.observe_session(seen)
+        crossed = {place for place, text in canaries.items() if _crosses(text, seen.application_data)}
     missing = sorted(set(canaries if "coaps" in services else planted.keys() - {"payload"}) - crossed)
     if missing:
         measure.inconclusive(
