@@ -16,8 +16,8 @@ from rig.errors import DeviceError
 from rig.evidence.declaration import Declaration
 from rig.fixtures.coaps import Coaps
 from rig.fixtures.measure import Measure
+from rig.fixtures.partitions import read_data_partitions
 from rig.fixtures.sleep import deep_sleep_of, put_to_sleep
-from rig.formats import partitions
 from rig.formats.leaks import find_leaks
 
 CLOSE_NOTIFY = 0
@@ -92,19 +92,18 @@ def test_no_master_secret_in_flash(
     asked_s = now_s()
     session.put(way.path, way.body.format(ms=round(SLEEP_S * 1000)).encode())
     board.wait_network(SLEEP_S + WAKE_S, since_s=asked_s)
-    table = partitions.parse_table(bench.images().file("partition-table").read())
-    data = {one.label: one for one in table if one.type == partitions.TYPE_DATA}
-    found = {
-        label: find_leaks(board.read_flash(one.offset, one.size), {"the master secret": master})
-        for label, one in data.items()
-    }
-    leaks = [f"{leak} in partition {label}" for label, names in found.items() for leak in names]
+    data = read_data_partitions(bench, board)
+    leaks = [
+        f"{leak} in partition {label}"
+        for label, content in data.items()
+        for leak in find_leaks(content, {"the master secret": master})
+    ]
     measure.check(
         "RSM-07",
         "no data partition of flash holds the master secret of a session that was open before the sleep",
         not leaks,
         observed=f"partitions read: {', '.join(data)}; {', '.join(leaks) or 'no master secret'}",
-        evidence=[measure.facts("flash", {"partitions": {label: one.size for label, one in data.items()}})],
+        evidence=[measure.facts("flash", {"partitions": {label: len(content) for label, content in data.items()}})],
     )
 
 
