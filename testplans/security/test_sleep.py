@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 
 import pytest
@@ -11,7 +12,7 @@ from rig.board import Board, Console
 from rig.clock import now_s
 from rig.coap.probe import Prober, ProbeSession, request
 from rig.dtls.coap import GET, PUT
-from rig.dtls.session import Session
+from rig.dtls.session import SeenRecord, Session
 from rig.errors import DeviceError
 from rig.evidence.declaration import Declaration
 from rig.fixtures.coaps import Coaps
@@ -69,8 +70,9 @@ def test_no_nonce_again_after_sleep_and_reset(probe: Prober, dut: Declaration, b
             _await_life(probe)
             _ask(session, probe.life)
     seen = measure.sessions(capture, {probe.identity.decode(): probe.psk})
-    again = {nonce.hex(): times for one in seen for nonce, times in device_nonces(one).items() if times > 1}
-    records = sum(sum(device_nonces(one).values()) for one in seen)
+    used = [device_nonces(one.records) for one in seen]
+    again = {nonce.hex(): times for one in used for nonce, times in one.items() if times > 1}
+    records = sum(sum(one.values()) for one in used)
     measure.check(
         "RSM-06",
         "over deep sleep and reset the device uses no nonce twice under one key",
@@ -107,11 +109,11 @@ def test_no_master_secret_in_flash(
     )
 
 
-def device_nonces(session: Session) -> Counter[bytes]:
-    """Return how often the device used each explicit nonce of *session*, by epoch and nonce."""
+def device_nonces(records: Sequence[SeenRecord]) -> Counter[bytes]:
+    """Return how often the device used each explicit nonce among the records of one session, by epoch and nonce."""
     return Counter(
         one.epoch.to_bytes(2, "big") + one.explicit_nonce
-        for one in session.records
+        for one in records
         if not one.from_client and one.explicit_nonce is not None
     )
 
