@@ -155,5 +155,5 @@ class Prober:
 
 def _closed(session: ProbeSession) -> None:
     with suppress(DeviceError):
-        if not session.ended:
+        if not session.ended and not session.wire.closed:
             session.close()

@@ -72,6 +72,11 @@ class Wire:
         """The wire's own address and port."""
         return self.transcript.local
 
+    @property
+    def closed(self) -> bool:
+        """Whether the port has been given up."""
+        return self._socket.fileno() < 0
+
     def fileno(self) -> int:
         """Return the socket's descriptor, for a selector."""
         return self._socket.fileno()
