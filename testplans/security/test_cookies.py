@@ -254,11 +254,14 @@ def _badly_framed(client: Client) -> HandshakeMessage:
 def _cookies_of_ports(probe: Prober) -> Sequence[bytes]:
     """Return the cookies of as many ports. Each client comes back with its cookie and leaves, so that none is kept."""
     endpoint, cookies = probe.endpoint, []
-    for _ in range(PORTS):
-        client, wire = _client(probe), probe.wire(to=endpoint)
+    # All are open at once: a port that is closed may be drawn again.
+    wires = [probe.wire(to=endpoint) for _ in range(PORTS)]
+    for wire in wires:
+        client = _client(probe)
         probe.run(first_answer(client), client, wire)
         cookies.append(client.cookie)
         probe.run(last_answer(client), client, wire)
+    for wire in wires:
         wire.close()
     return cookies
 
