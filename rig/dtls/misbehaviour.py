@@ -26,6 +26,7 @@ class Misbehaviour:
     # What is agreed on
     null_suite: bool = False  # agrees to TLS_PSK_WITH_NULL_SHA256 when nothing better is offered
     cbc_first: bool = False  # prefers CBC to authenticated encryption
+    last_suite: bool = False  # takes the last of the client's suites that it knows, CBC among them
     dtls_1_0: bool = False  # agrees to DTLS 1.0
     version_intolerant: bool = False  # refuses a client that could do more than DTLS 1.2
     any_compression: bool = False  # goes on with a client that cannot do without compression

@@ -39,7 +39,9 @@ _DOCUMENTS = {
     r"45 CFR 164\.312": r"\([a-e]\)(\([0-9]\))?",
     "ESP32-C3 datasheet": r"[0-9.]+",
 }
-_PLACE = re.compile("|".join([*(f"{name} {one}(, {one})*" for name, one in _DOCUMENTS.items()), "product limit"]))
+_PLACE = re.compile(
+    "|".join([*(f"{name} {one}(, {one})*" for name, one in _DOCUMENTS.items()), "product limit", "product declaration"])
+)
 
 
 def _documents_and_sections(clause: str) -> str:

@@ -21,6 +21,7 @@ ROWS_OF_AREA = {
     "CID": 4,
     "T13": 3,
     "CRT": 3,
+    "DCL": 2,
     "COAP": 24,
     "OBS": 5,
     "MC": 2,

@@ -53,7 +53,7 @@ class Wire:
         self._socket.setblocking(False)
         self.refused = 0
         """How often the network said that nobody listens there (ICMP port unreachable)."""
-        self.transcript = Transcript(self._socket.getsockname(), remote)
+        self.transcript = Transcript(self._socket.getsockname(), self._socket.getpeername())
 
     def __enter__(self) -> Self:
         return self

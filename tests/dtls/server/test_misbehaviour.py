@@ -133,6 +133,10 @@ def cbc_first(make: NewPeer) -> bool:
     return said_hello(make(suites=(CCM_8, CBC))).server_hello.suite == CBC
 
 
+def last_suite(make: NewPeer) -> bool:
+    return said_hello(make(suites=(CCM_8, CBC))).server_hello.suite == CBC
+
+
 def dtls_1_0(make: NewPeer) -> bool:
     return agrees(make, version=DTLS_1_0)
 
