@@ -19,8 +19,9 @@ class Provisioning:
     """The secrets of one board; its ``repr`` shows none of them.
 
     ``identity``: PSK identity, 1 to 128 bytes of UTF-8. ``psk``: 1 to 64 bytes (RFC 4279 5.3), none of them NUL (a
-    library on the way takes keys as C strings). ``wifi_ssid``: at most 32 bytes (IEEE 802.11-2020, 9.4.2.2). ``wifi_passphrase``: 8 to
-    63 bytes (IEEE 802.11-2020, J.4.1), or empty for an open network. Anything else is a ConfigError.
+    library on the way takes keys as C strings). ``wifi_ssid``: at most 32 bytes (IEEE 802.11-2020, 9.4.2.2).
+    ``wifi_passphrase``: 8 to 63 bytes (IEEE 802.11-2020, J.4.1), or empty for an open network. Anything else is a
+    ConfigError.
     """
 
     identity: str

@@ -2,7 +2,7 @@
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Any
@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from rig.bench.bench import Bench
-from rig.coap.probe import HelloAnswer, Prober, Wire, first_answer, last_answer, leave
+from rig.coap.probe import HelloAnswer, Prober, Wire, first_answer, last_answer, leave, witness
 from rig.dtls.alerts import Alert
 from rig.dtls.client import Client, Timers
 from rig.dtls.conversation import Script
 from rig.dtls.handshake import HelloVerifyRequest
 from rig.dtls.outgoing import HandshakeMessage
 from rig.evidence.declaration import Declaration
+from rig.evidence.verdicts import State
 from rig.fixtures.measure import Measure
 
 AES_128_CCM_8, AES_128_CCM, AES_256_CCM_8, RENEGOTIATION_SCSV = 0xC0A8, 0xC0A4, 0xC0A9, 0x00FF
@@ -59,7 +60,8 @@ def test_a_stranger_gets_a_hello_verify_request_and_nothing_else(probe: Prober, 
 @pytest.mark.requirement("CK-04")
 def test_a_cookie_is_worth_nothing_at_another_address(bench: Bench, probe: Prober, measure: Measure) -> None:
     with probe.alive():
-        _require_cookies("CK-04", probe, measure)
+        if not _asks_for_cookies("CK-04", probe, measure):
+            return
         other_port = _replayed(probe, probe.wire(), probe.wire())
         other_host = _from_another_host(bench, probe)
     judged = [other_port, *([other_host] if other_host else [])]
@@ -76,7 +78,8 @@ def test_a_cookie_is_worth_nothing_at_another_address(bench: Bench, probe: Probe
 @pytest.mark.requirement("CK-05")
 def test_a_cookie_is_worth_nothing_for_another_hello(probe: Prober, measure: Measure) -> None:
     with probe.alive():
-        _require_cookies("CK-05", probe, measure)
+        if not _asks_for_cookies("CK-05", probe, measure):
+            return
         random = _with_changed_hello(probe, random=secrets.token_bytes(32))
         suites = _with_changed_hello(probe, suites=(AES_128_CCM_8, AES_128_CCM, AES_256_CCM_8, RENEGOTIATION_SCSV))
     measure.check(
@@ -89,10 +92,13 @@ def test_a_cookie_is_worth_nothing_for_another_hello(probe: Prober, measure: Mea
 
 @pytest.mark.requirement("CK-06")
 def test_a_wrong_cookie_is_no_cookie(probe: Prober, measure: Measure) -> None:
-    probe.prove_alive()
-    _require_cookies("CK-06", probe, measure)
-    tried = {f"{size} random bytes": _with_cookie(probe, secrets.token_bytes(size)) for size in (1, 32, 255)}
-    tried["a length past the end of the message"] = _with_badly_framed_cookie(probe)
+    if not _asks_for_cookies("CK-06", probe, measure):
+        return
+    tried = {}
+    with probe.alive(), witness(probe) as harm:
+        for size in (1, 32, 255):
+            tried[f"{size} random bytes"] = _with_cookie(probe, secrets.token_bytes(size), harm)
+        tried["a length past the end of the message"] = _with_badly_framed_cookie(probe, harm)
     measure.check(
         "CK-06",
         "a ClientHello with a wrong or badly framed cookie is treated as one without, or dropped, and does no harm",
@@ -104,7 +110,8 @@ def test_a_wrong_cookie_is_no_cookie(probe: Prober, measure: Measure) -> None:
 @pytest.mark.requirement("CK-07")
 def test_cookies_differ_and_do_not_outlive_a_restart(bench: Bench, probe: Prober, measure: Measure) -> None:
     with probe.alive():
-        _require_cookies("CK-07", probe, measure)
+        if not _asks_for_cookies("CK-07", probe, measure):
+            return
         cookies = _cookies_of_ports(probe)
     after = _cookie_of_before_a_restart(bench, probe) if bench.board is not None else None
     sizes = sorted({len(cookie) for cookie in cookies})
@@ -121,14 +128,14 @@ def test_cookies_differ_and_do_not_outlive_a_restart(bench: Bench, probe: Prober
 @pytest.mark.requirement("CK-08")
 def test_the_answer_has_the_hellos_record_number(probe: Prober, measure: Measure) -> None:
     with probe.alive():
-        client = probe.client()
+        client, wire = _client(probe), probe.wire()
         client.sequences[0] = RECORD
-        answer = probe.run(first_answer(client), client)
+        answer = _left(probe, client, wire, probe.run(first_answer(client), client, wire))
     request = answer.content
     if not isinstance(request, HelloVerifyRequest):
-        measure.inconclusive("CK-08", "the device asks for a cookie", observed=str(answer))
+        return measure.state("CK-08", State.NOT_SUPPORTED, "the device asks for a cookie", observed=str(answer))
     sent = range(RECORD, RECORD + len(client.sent))
-    measure.check(
+    return measure.check(
         "CK-08",
         f"the HelloVerifyRequest to a ClientHello in record {RECORD} is in record {RECORD}",
         answer.sequence in sent,
@@ -178,13 +185,16 @@ def _is_not_believed(answer: HelloAnswer) -> bool:
     return answer.server_hello is None and not isinstance(answer.content, Alert)
 
 
-def _require_cookies(requirement: str, probe: Prober, measure: Measure) -> None:
-    """End the test without a verdict where the device asks for no cookie at all, which is CK-01's finding."""
+def _asks_for_cookies(requirement: str, probe: Prober, measure: Measure) -> bool:
+    """Return whether there are cookies at all to judge; none is CK-01's finding, and the verdict here says so."""
     client, wire = _client(probe), probe.wire()
     answer = probe.run(first_answer(client), client, wire)
-    if not isinstance(answer.content, HelloVerifyRequest):
-        measure.inconclusive(requirement, "the device asks for a cookie", observed=str(answer))
-    probe.run(last_answer(client), client, wire)
+    if isinstance(answer.content, HelloVerifyRequest):
+        probe.run(last_answer(client), client, wire)
+        return True
+    _left(probe, client, wire, answer)
+    measure.state(requirement, State.NOT_SUPPORTED, "the device asks for a cookie", observed=str(answer))
+    return False
 
 
 def _client(probe: Prober) -> Client:
@@ -229,19 +239,19 @@ def _with_changed_hello(probe: Prober, **changes: Any) -> HelloAnswer:
     return _left(probe, client, wire, answer)
 
 
-def _with_cookie(probe: Prober, cookie: bytes) -> Tried:
+def _with_cookie(probe: Prober, cookie: bytes, harm: Callable[[], str]) -> Tried:
     client, wire = _client(probe), probe.wire()
     answer = probe.run(first_answer(client, lambda same: same.client_hello(cookie=cookie)), client, wire)
-    died = probe.died()
-    return Tried(_is_not_believed(answer) and not died, died or str(answer))
+    harmed = harm()
+    return Tried(_is_not_believed(answer) and not harmed, harmed or str(answer))
 
 
-def _with_badly_framed_cookie(probe: Prober) -> Tried:
+def _with_badly_framed_cookie(probe: Prober, harm: Callable[[], str]) -> Tried:
     """Say that the cookie has 255 bytes where the message ends before. An alert refuses the message, as it may."""
     client, wire = _client(probe), probe.wire()
     answer = probe.run(first_answer(client, _badly_framed), client, wire)
-    died = probe.died()
-    return Tried(answer.server_hello is None and not died, died or str(answer))
+    harmed = harm()
+    return Tried(answer.server_hello is None and not harmed, harmed or str(answer))
 
 
 def _badly_framed(client: Client) -> HandshakeMessage:

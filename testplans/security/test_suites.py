@@ -6,7 +6,17 @@ from typing import Any
 
 import pytest
 
-from rig.coap.probe import HelloAnswer, Prober, ProbeSession, answers, attempt, first_answer, last_answer, run_together
+from rig.coap.probe import (
+    HelloAnswer,
+    Prober,
+    ProbeSession,
+    answers,
+    attempt,
+    first_answer,
+    last_answer,
+    run_together,
+    witness,
+)
 from rig.coap.probe.hello import server_hello_came
 from rig.dtls.alerts import FATAL, Alert
 from rig.dtls.client import Client, Refused, Silence, Timers
@@ -144,11 +154,11 @@ def test_a_newer_client_is_answered_with_1_2(probe: Prober, measure: Measure) ->
 
 @pytest.mark.requirement("CS-07")
 def test_versions_that_do_not_exist_do_no_harm(probe: Prober, measure: Measure) -> None:
-    probe.prove_alive()
-    found = [
-        _of_versions(probe, "record and hello", [(version, version) for version in NO_VERSIONS]),
-        _of_versions(probe, "hello", [(DTLS_1_2, version) for version in NO_VERSIONS]),
-    ]
+    with probe.alive(), witness(probe) as harm:
+        found = [
+            _of_versions(probe, "record and hello", [(version, version) for version in NO_VERSIONS], harm),
+            _of_versions(probe, "hello", [(DTLS_1_2, version) for version in NO_VERSIONS], harm),
+        ]
     measure.check(
         "CS-07",
         "a ClientHello without a cookie of a version that does not exist gets no ServerHello and does no harm",
@@ -231,12 +241,12 @@ def test_an_accepted_record_size_is_kept(probe: Prober, dut: Declaration, measur
 
 @pytest.mark.requirement("CS-13")
 def test_malformed_extensions_are_refused(probe: Prober, measure: Measure) -> None:
-    probe.prove_alive()
     twice = pairs(ExtendedMasterSecret(), ExtendedMasterSecret())
-    found = {
-        "extended_master_secret twice": _malformed(probe, _hello_with(extensions=twice)),
-        "an extension's length past the end": _malformed(probe, _overrunning_extension),
-    }
+    with probe.alive(), witness(probe) as harm:
+        found = {
+            "extended_master_secret twice": _malformed(probe, _hello_with(extensions=twice), harm),
+            "an extension's length past the end": _malformed(probe, _overrunning_extension, harm),
+        }
     measure.check(
         "CS-13",
         "a ClientHello with an extension twice, or one longer than the message, gets no ServerHello and does no harm",
@@ -296,17 +306,17 @@ def _cbc(probe: Prober, suite: int, extensions: Extensions) -> Tried:
     return Tried(hello.encrypt_then_mac, f"{outcome.text}, {echo}")
 
 
-def _of_versions(probe: Prober, where: str, versions: Sequence[tuple[int, int]]) -> Tried:
-    """Say hello in versions of record and hello, all at once, and look whether the device is alive after them."""
+def _of_versions(probe: Prober, where: str, versions: Sequence[tuple[int, int]], harm: Callable[[], str]) -> Tried:
+    """Say hello in versions of record and hello, all at once, and look what harm that does."""
     wires = [probe.wire() for _ in versions]
     scripts = [_hello_of(_client(probe), record, hello) for record, hello in versions]
     found = run_together(list(zip(wires, scripts, strict=True)))
-    died = probe.died()
+    harmed = harm()
     # A record of such a version is no record to the client that would read it.
     came = ["a ServerHello" if server_hello_came(wire) else str(one) for wire, one in zip(wires, found, strict=True)]
     texts = [f"{hello:#06x}: {text}" for (_, hello), text in zip(versions, came, strict=True)]
-    met = not died and not any(server_hello_came(wire) for wire in wires)
-    return Tried(met, f"in {where}: {', '.join(texts)}{f'; then {died}' if died else ''}")
+    met = not harmed and not any(server_hello_came(wire) for wire in wires)
+    return Tried(met, f"in {where}: {', '.join(texts)}{f'; then {harmed}' if harmed else ''}")
 
 
 def _hello_of(client: Client, record: int, hello: int) -> Script[HelloAnswer]:
@@ -372,11 +382,11 @@ def _limit_name(number: int) -> str:
     return "max_fragment_length" if number == MaxFragmentLength.number else "record_size_limit"
 
 
-def _malformed(probe: Prober, hello: Callable[[Client], HandshakeMessage]) -> Tried:
+def _malformed(probe: Prober, hello: Callable[[Client], HandshakeMessage], harm: Callable[[], str]) -> Tried:
     client = _client(probe)
     answer = probe.run(last_answer(client, hello), client)
-    died = probe.died()
-    return Tried(answer.server_hello is None and not died, died or str(answer))
+    harmed = harm()
+    return Tried(answer.server_hello is None and not harmed, harmed or str(answer))
 
 
 def _overrunning_extension(client: Client) -> HandshakeMessage:

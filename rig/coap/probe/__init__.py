@@ -19,3 +19,4 @@ from rig.coap.probe.session import request as request
 from rig.coap.probe.wire import Transcript as Transcript
 from rig.coap.probe.wire import Wire as Wire
 from rig.coap.probe.wire import run_together as run_together
+from rig.coap.probe.witness import witness as witness

@@ -50,8 +50,9 @@ class HelloAnswer:
 def first_answer(client: Client, hello: Hello = Client.client_hello) -> Script[HelloAnswer]:
     """Send a hello, again by the client's timers, and return the first answer of any kind."""
     before = len(client.seen)
+    kinds: tuple[type[Answer], ...] = (HelloVerifyRequest, ServerHello, Alert)
     try:
-        content = yield from client.flight(hello(client), until=(HelloVerifyRequest, ServerHello, Alert))
+        content = yield from client.flight(hello(client), until=kinds)
     except Silence:
         return HelloAnswer(None, 0, client.timers.give_up_s)
     came = next(each for each in client.seen[before:] if each.content is content)
