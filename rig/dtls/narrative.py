@@ -153,7 +153,8 @@ def _content(record: _Record, content_type: int, plaintext: bytes) -> Iterator[s
     try:
         match content_type:
             case ContentType.HANDSHAKE:
-                yield from [_handshake(fragment) for fragment in parse_fragments(plaintext)]
+                told = [_handshake(fragment) for fragment in parse_fragments(plaintext)]
+                yield from told or ["an empty handshake record"]
             case ContentType.ALERT:
                 alert = decode_alert(plaintext)
                 level = _LEVELS.get(alert.level, f"level {alert.level}")

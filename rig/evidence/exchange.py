@@ -36,7 +36,7 @@ class Passed(Protocol):
 
 
 class Transcript(Protocol):
-    """All that passed between one port of the rig and one endpoint; *clients* hold the keys."""
+    """All that passed between one port of the rig and one endpoint."""
 
     @property
     def local(self) -> Endpoint:
@@ -52,7 +52,11 @@ class Transcript(Protocol):
 
     @property
     def clients(self) -> Sequence[RecordLayer]:
-        """The clients that spoke."""
+        """The clients that spoke; they hold the keys."""
+
+    @property
+    def proof_of_life(self) -> bool:
+        """Whether it shows no more than that the device is alive."""
 
 
 @dataclass(frozen=True)

@@ -170,8 +170,10 @@ def _install_hint() -> str:
     return f"install it with: apt-get install -y --no-install-recommends {DEBIAN_PACKAGES}"
 
 
-def _output(command: list[str]) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+def _version(library: str) -> str:
+    """Return a library's version, or nothing where its headers are not there to tell."""
+    asked = ["pkg-config", "--modversion", library]
+    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def _run(command: list[str]) -> None:
@@ -204,10 +206,8 @@ def _write_image_set(out: Path, elf: bytes, variant: _Variant) -> None:
 
 def _sbom(variant: _Variant, version: str) -> dict[str, object]:
     """Return the program and the libraries that it is linked with, as SPDX 2.3."""
-    libraries = {"openssl": "OpenSSL"} | variant.libraries
-    versions = {PROJECT: version} | {
-        plain_name: _output(["pkg-config", "--modversion", name]) for name, plain_name in libraries.items()
-    }
+    libraries = variant.libraries | {"libssl": "OpenSSL"}
+    versions = {PROJECT: version} | {plain_name: _version(name) for name, plain_name in libraries.items()}
     return {
         "spdxVersion": "SPDX-2.3",
         "SPDXID": "SPDXRef-DOCUMENT",

@@ -75,7 +75,6 @@ def test_the_claims_of_the_catalogue_can_all_be_made(tmp_path: Path) -> None:
         "role": "both",
         "multicast_groups": ["224.0.1.187"],
         "deep_sleep": {"path": "/sleep", "sessions_survive": True},
-        "update": {"in_field": True},
     }
     everything["dtls"] |= {
         "versions": ["DTLS 1.2", "DTLS 1.3"],

@@ -148,6 +148,14 @@ _RECORDS = (
         clear_alerts_accepted=True,
     ),
     _fault(
+        "last-nonce-again-after-sleep",
+        "MD14",
+        "stores the number of a record before it has sent it, and begins with it again after deep sleep",
+        "RSM-06",
+        "REC-13",
+        last_nonce_again_after_sleep=True,
+    ),
+    _fault(
         "nonces-repeat",
         "MS24",
         "begins again with nonces that the key has seen",
@@ -290,7 +298,7 @@ _MESSAGES = (
     _fault("not-found-is-5-00", "MP17", "says 5.00 where nothing is found", "COAP-16", not_found_is_5_00=True),
     _fault("accept-ignored", "MP18", "answers in its own format whatever is accepted", "COAP-17", accept_ignored=True),
     _fault(
-        "panics-on-101-bytes",
+        "restarts-on-101-bytes",
         "MR9",
         "restarts on a PUT of more than 100 bytes in one message",
         "COAP-19",

@@ -12,7 +12,8 @@ Profile = Literal["lab", "release"]
 class Fault:
     """A device that is wrong on purpose.
 
-    name: in kebab-case, says what is wrong. title: the same in one line. seed: the seeded fault of the reference list.
+    name: in kebab-case, says what is wrong. title: the same in one line. seed: the seeded fault of the reference list,
+    empty where the list has none.
     turns_red: one to three requirement ids; the first must turn red, and no other than these may.
     carrier: what is wrong on the bench. firmware: a variant of the host build. board: settings of the simulated
     board. bench: what is wrong with all boards together: ``boards``, how many there are at least, and ``one_key``,

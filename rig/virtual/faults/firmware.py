@@ -19,7 +19,6 @@ FIRMWARE_FAULTS = (
     _fault("cookie-secret-kept", "MS13", "has the same secret behind its cookies after every restart", "CK-07"),
     _fault("prints-key", "MS29", "prints its key at every boot", "PLT-01"),
     _fault("prints-passphrase", "MS29", "prints the Wi-Fi passphrase at every boot", "PLT-01"),
-    _fault("uri-in-udp-log", "MS30", "tells each request's path in clear in a debug log over UDP", "WIR-02"),
     _fault("private-key-in-image", "MS32", "has a private key in its image", "PLT-06"),
     _fault("leaks-per-request", "MR5", "loses 252 bytes of heap with every request", "EXH-05", "EXH-04", "EXH-03"),
     _fault(
@@ -28,7 +27,7 @@ FIRMWARE_FAULTS = (
         "hears nothing for 70 s when a session from before its restart goes on",
         *("RSM-05", "OBS-05"),
     ),
-    _fault("panics-on-101-bytes", "MR9", "panics on a PUT of more than 100 bytes", "COAP-19", "EXH-04"),
+    _fault("overruns-buffer-of-100-bytes", "MR9", "panics on a PUT of more than 100 bytes", "COAP-19", "EXH-04"),
     _fault(
         "hangs-on-small-fragment",
         "MR10",

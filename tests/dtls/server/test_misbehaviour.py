@@ -192,6 +192,14 @@ def nonces_repeat(make: NewPeer) -> bool:
     return len({parse_datagram(datagram)[0].fragment[:8] for datagram in sent}) < len(sent)
 
 
+def last_nonce_again_after_sleep(make: NewPeer) -> bool:
+    peer = make().connected()
+    before = peer.server.send(peer.address, b"before")[0].datagram
+    peer.server.restore()
+    after = peer.server.send(peer.address, b"after")[0].datagram
+    return parse_datagram(before)[0].fragment[:8] == parse_datagram(after)[0].fragment[:8]
+
+
 def any_version(make: NewPeer) -> bool:
     peer = make().connected()
     return received(peer.give(peer.sealed(b"x", version=DTLS_1_0))) == [b"x"]
