@@ -30,7 +30,7 @@ _MULTICAST = {
 }
 
 _COOKIES = (
-    _fault("no-cookie", "MS10", "asks no client to prove its address", "CK-01", "CK-03", "CK-04", no_cookie=True),
+    _fault("no-cookie", "MS10", "asks no client to prove its address", "CK-01", "CK-02", "CK-09", no_cookie=True),
     _fault(
         "constant-cookie",
         "MS11",
