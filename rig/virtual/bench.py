@@ -20,6 +20,7 @@ from typing import Any, Literal, Self
 import yaml
 
 from rig.errors import BenchError
+from rig.formats.packet_rule import psks_to_dict
 from rig.virtual.faults import FAULTS, Fault, fault_named
 from rig.virtual.firmware import build_image_set
 
@@ -196,7 +197,11 @@ class VirtualBench:
         first, *rest = unit.address.split(".")
         # The front is a neighbour of the board's address, so that a scan of the board does not find the router.
         front = ".".join([first, *rest[:2], str(int(rest[2]) % 254 + 1)])
-        return {"name": unit.name, "host": front}
+        config = {"name": unit.name, "host": front}
+        if self._fault is None or not self._fault.relay:
+            return config
+        psks = psks_to_dict({unit.identity.encode(): unit.psk})
+        return {**config, "board_rules": list(self._fault.relay), "psks": psks}
 
     def _board_config(self, unit: Unit) -> dict[str, Any]:
         truth = self._directory / "truth"
