@@ -109,6 +109,7 @@ class Tracker:
             flights=self._flights.snapshot(),
             alerts=tuple(self._alerts),
             records=tuple(_freeze(entry, suite) for entry in self._entries),
+            master_secret=self._master,
         )
 
     def _take(self, entry: _Entry) -> None:

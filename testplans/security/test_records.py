@@ -204,6 +204,9 @@ def test_empty_records_are_harmless(probe: Prober, measure: Measure) -> None:
 def test_overhead_of_a_record(probe: Prober, dut: Declaration, measure: Measure) -> None:
     found = {name: _overheads(probe, SUITE_NUMBERS[name]) for name in dut.dtls.suites}
     expected = {name: _expected_overhead(SUITE_NUMBERS[name]) for name in found}
+    for name, sizes in found.items():
+        for size in sizes:
+            measure.observe("record_overhead_bytes", size, "B", suite=name)
     fits = [set(one) <= set(expected[name]) for name, one in found.items() if one]
     measure.check(
         "REC-15",

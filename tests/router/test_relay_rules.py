@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,26 @@ class Device:
         if request.code == GET:
             answer = Message(Type.ACK, CONTENT, request.message_id, request.token, payload=request.path.encode())
             self._tell(self._server.send(event.peer, answer.encode()))
+
+
+@pytest.fixture(scope="module")
+def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One relay for all tests here: each clears what it has set."""
+    with _relay_process(tmp_path_factory.mktemp("relay"), {"host": "127.77.0.1"}) as control:
+        yield control
+
+
+@contextmanager
+def _relay_process(directory: Path, settings: dict[str, Any]) -> Iterator[str]:
+    config = directory / "relay.json"
+    config.write_text(json.dumps({"name": "relay-1", **settings}))
+    command = [sys.executable, "-m", "rig.virtual.relay", "--config", str(config)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        yield json.loads(process.stdout.readline())["control"]
+        process.stdin.close()
+        process.wait(PATIENCE_S)
 
 
 @pytest.fixture
@@ -318,14 +339,6 @@ def test_the_rules_of_a_faulty_board_stay_and_are_part_of_the_board(
 def faulty(tmp_path: Path, own_address: str) -> Iterator[RelayRouter]:
     """A router whose board swallows its answers about /light."""
     rule = PacketRule("to_client", "drop", Match(coap=CoapMatch(path="/light")))
-    config = tmp_path / "faulty.json"
-    values = {"name": "relay-1", "host": own_address, "board_rules": [rule.to_dict()]}
-    config.write_text(json.dumps({**values, "psks": psks_to_dict({IDENTITY: PSK})}))
-    command = [sys.executable, "-m", "rig.virtual.relay", "--config", str(config)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        with RelayRouter(json.loads(process.stdout.readline())["control"]) as router:
-            yield router
-        process.stdin.close()
-        process.wait(PATIENCE_S)
+    settings = {"host": own_address, "board_rules": [rule.to_dict()], "psks": psks_to_dict({IDENTITY: PSK})}
+    with _relay_process(tmp_path, settings) as control, RelayRouter(control) as router:
+        yield router
