@@ -87,7 +87,7 @@ def record(sequence: int, *, epoch: int = 1, from_client: bool = False) -> SeenR
 def session(*records: SeenRecord) -> Session:
     nobody = ("127.0.0.1", 1)
     unseen = (None, None, False, None, None, None, None)
-    return Session(nobody, nobody, 0.0, bytes(32), (), False, *unseen, (), (), records)
+    return Session(nobody, nobody, 0.0, bytes(32), (), False, *unseen, (), (), records, None)
 
 
 def test_a_nonce_of_the_device_that_comes_again_is_counted() -> None:
