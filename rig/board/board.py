@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Self
 
 from rig.board.console import Console, Line
 from rig.board.errors import BoardDead, BootFailure, ConsoleTimeout
-from rig.board.flash import MAX_FLASH_BYTES, FlashReport, ImagePart, Mode, flash
+from rig.board.flash import MAX_FLASH_BYTES, FlashReport, ImagePart, Mode, flash, overwrite, read_flash
 from rig.board.fuses import SecurityFuses, read_fuses
 from rig.board.loader import Progress, connect, esptool_output_to, first_line, tell
 from rig.board.lock import BoardLock
@@ -153,6 +153,22 @@ class Board:
         self._leave_loader(on_progress)
         return report
 
+    def overwrite(self, part: ImagePart) -> None:
+        """Write one part of flash as it is, unjudged, and start the board; :meth:`flash` puts it right again.
+
+        Raises WrongBoard, BoardDead, BenchError, DeviceError.
+        """
+        with self._in_loader() as port:
+            overwrite(port, part, mac=self.mac, recovery=self._recovery(), after="no-reset")
+
+    def read_flash(self, offset: int, size: int) -> bytes:
+        """Return *size* bytes of flash from *offset* on, and start the board again.
+
+        Raises WrongBoard, BoardDead, BenchError.
+        """
+        with self._in_loader() as port:
+            return read_flash(port, offset, size, mac=self.mac, recovery=self._recovery(), after="no-reset")
+
     def hard_reset(self) -> None:
         """Reset the chip through EN; waiting for the network counts from here."""
         self._started_s = now_s()
@@ -213,15 +229,8 @@ class Board:
 
         Raises WrongBoard, BoardDead, BenchError.
         """
-        try:
-            with self.console.released() as port:
-                fuses = read_fuses(port, mac=self.mac, recovery=self._recovery())
-        except BaseException:
-            with contextlib.suppress(Exception):
-                self.hard_reset()
-            raise
-        self._leave_loader(None)
-        return fuses
+        with self._in_loader() as port:
+            return read_fuses(port, mac=self.mac, recovery=self._recovery())
 
     def wait_network(self, timeout_s: float = 10, since_s: float | None = None) -> NetworkAddress:
         """Return the address from the first ``network_up`` mark after *since_s*.
@@ -240,6 +249,19 @@ class Board:
             return None
 
         return self.console.wait_for(look, timeout_s, f"mark network_up of board {self.name}")
+
+    @contextlib.contextmanager
+    def _in_loader(self) -> Iterator[SerialPort]:
+        """Lend the port to somebody who leaves the chip in its loader, and start the board afterwards."""
+        try:
+            with self.console.released() as port:
+                yield port
+        except BaseException:
+            # Leave the chip running what it has; what went wrong first is what counts.
+            with contextlib.suppress(Exception):
+                self.hard_reset()
+            raise
+        self._leave_loader(None)
 
     def _leave_loader(self, on_progress: Progress | None) -> None:
         """Start the board: by its reset line, else by its power, else it is left to whoever can."""

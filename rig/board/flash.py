@@ -132,6 +132,38 @@ def flash(
     return _report(images, found, flashed, started_s)
 
 
+def overwrite(
+    port: SerialPort, part: ImagePart, *, mac: str, recovery: Recovery | None = None, after: After = "hard-reset"
+) -> None:
+    """Write one part as it is: nothing asks whether the board will start with it.
+
+    For tests of what a board refuses to start. The rest is as for :func:`flash`, which puts the board right again.
+    """
+    with esptool_output_to(None), _lent(port, after):
+        rom = connect(port, recovery)
+        check_mac(port, expected=mac, found=read_mac(port, rom))
+        _update(port, rom, _prepared(port, rom), [part], "auto", None)
+
+
+def read_flash(
+    port: SerialPort, offset: int, size: int, *, mac: str, recovery: Recovery | None = None, after: After = "hard-reset"
+) -> bytes:
+    """Read *size* bytes of flash from *offset* on; the board restarts as *after* says.
+
+    Raises WrongBoard, BoardDead, BenchError.
+    """
+    from esptool.cmds import read_flash as read
+
+    with esptool_output_to(None), _lent(port, after):
+        rom = connect(port, recovery)
+        check_mac(port, expected=mac, found=read_mac(port, rom))
+        _prepared(port, rom)
+        try:
+            return bytes(read(_with_stub(rom), offset, size, no_progress=True))
+        except FAILURES as error:
+            raise BenchError(f"port {port.url}: flash cannot be read: {first_line(error)}; check the cable") from error
+
+
 @contextmanager
 def _lent(port: SerialPort, after: After) -> Iterator[None]:
     """Bring the port back to the console's settings and start the board, whatever happens meanwhile."""

@@ -49,6 +49,8 @@ _HOST_HEADER = struct.Struct("<8sI32s")
 _HASH_BYTES = 32
 
 _DESCRIPTOR_OFFSET = _HEADER.size + _SEGMENT.size
+_SECURE_VERSION_OFFSET = _DESCRIPTOR_OFFSET + 4
+DESCRIPTOR_DATE_OFFSET = _DESCRIPTOR_OFFSET + 96
 _FLASH_MODES = {0: "QIO", 1: "QOUT", 2: "DIO", 3: "DOUT", 4: "FAST_READ", 5: "SLOW_READ"}
 _FLASH_FREQUENCIES = {0x0: "40m", 0x1: "26m", 0x2: "20m", 0xF: "80m"}
 _MAX_FLASH_SIZE_CODE = 7  # 128 MB
@@ -381,19 +383,23 @@ def parse(
     *,
     revision: int | None = None,
     verify_hash: bool = True,
+    verify_data: bool = True,
     partition_bytes: int | None = None,
     address: int = 0,
 ) -> Image:
     """Read and verify the image at the start of *data*; what follows it is ignored.
 
     The checks are those of `examine`, and so are the arguments; ``verify_hash=False`` is what the mask ROM does with
-    the bootloader. Raises the subclass of ImageError for what ESP-IDF's loader would find first.
+    the bootloader, ``verify_data=False`` looks at neither checksum nor SHA-256. Raises the subclass of ImageError for
+    what ESP-IDF's loader would find first.
     """
     if data[:1] != bytes([IMAGE_MAGIC]):
         raise ImageMagicError(data[0] if data else 0xFF)
     found = examine(data, revision=revision, partition_bytes=partition_bytes, address=address)
+    unasked: tuple[type[ImageError], ...] = () if verify_hash and verify_data else (ImageHashError,)
+    unasked += () if verify_data else (ImageChecksumError,)
     for error in found.errors:
-        if verify_hash or not isinstance(error, ImageHashError):
+        if not isinstance(error, unasked):
             raise error
     assert found.checksum is not None
     assert found.length is not None
@@ -420,7 +426,7 @@ def host_elf(image: Image | Examination) -> bytes | None:
     return elf
 
 
-def build_host_image(elf: bytes, *, project: str, version: str) -> bytes:
+def build_host_image(elf: bytes, *, project: str, version: str, secure_version: int = 0) -> bytes:
     """Return an ESP32-C3 application image that carries the host program *elf*.
 
     *project* and *version* go into the application descriptor (31 bytes of UTF-8 each; more is an ImageError). Date
@@ -428,7 +434,14 @@ def build_host_image(elf: bytes, *, project: str, version: str) -> bytes:
     """
     sha256 = hashlib.sha256(elf).digest()
     descriptor = _APP_DESCRIPTOR.pack(
-        APP_DESCRIPTOR_MAGIC, 0, _text(version, 32), _text(project, 32), b"", b"", _text(_IDF_VERSION, 32), sha256
+        APP_DESCRIPTOR_MAGIC,
+        secure_version,
+        _text(version, 32),
+        _text(project, 32),
+        b"",
+        b"",
+        _text(_IDF_VERSION, 32),
+        sha256,
     )
     rodata = _padded(descriptor + _HOST_HEADER.pack(_HOST_MAGIC, len(elf), sha256) + elf)
     loop = _ENDLESS_LOOP * 4
@@ -438,6 +451,24 @@ def build_host_image(elf: bytes, *, project: str, version: str) -> bytes:
     code_page = (_DROM_ADDRESS + len(rodata)) // _MMU_PAGE_BYTES % 0x80 + 1
     code_address = _IROM_ADDRESS + code_page * _MMU_PAGE_BYTES + code_offset % _MMU_PAGE_BYTES
     return _build(_IRAM_ADDRESS, [(_DROM_ADDRESS, rodata), (_IRAM_ADDRESS, loop), (code_address, loop)])
+
+
+def with_secure_version(app: bytes, secure_version: int) -> bytes:
+    """Return the application image *app* with another secure version, its checksum and SHA-256 made right again.
+
+    What follows the image is dropped. Raises the errors of :func:`parse`, and ImageError without a descriptor.
+    """
+    found = parse(app)
+    if found.app is None:
+        raise ImageError("image: has no application descriptor, so no secure version to change")
+    changed = bytearray(app[: found.length])
+    struct.pack_into("<I", changed, _SECURE_VERSION_OFFSET, secure_version)
+    end = _end(list(found.segments)) | 0xF
+    parts = [bytes(changed[one.offset : one.offset + len(one.data)]) for one in found.segments]
+    changed[end] = _segments_checksum(parts)
+    if found.hash_appended:
+        changed[end + 1 :] = hashlib.sha256(changed[: end + 1]).digest()
+    return bytes(changed)
 
 
 def build_bootloader() -> bytes:

@@ -17,13 +17,16 @@ from pathlib import Path
 from rig.errors import BenchError
 from rig.formats import image, partitions
 
-FAULTS: tuple[str, ...] = ("any-psk-identity", "plain-coap-open")
+_SOURCES = Path(__file__).parents[1] / "firmware"
+
+FAULTS = tuple(sorted(path.stem for path in (_SOURCES / "host" / "faults").glob("*.c")))
 """Devices that are wrong on purpose: names of ``firmware/host/faults/*.c``."""
 
 PROJECT = "coaps_server"
+SECURE_VERSION = 1
+"""Of the images: boards of the virtual bench have one bit burnt, and start nothing older."""
 DEBIAN_PACKAGES = "cmake make gcc libc6-dev pkgconf libcoap3-dev libssl-dev"
 
-_SOURCES = Path(__file__).parents[1] / "firmware"
 _STAMP = ".rig-firmware"
 _APP_OFFSET = 0x10000
 _LIGHT_VALUES = ("off", "on")
@@ -155,7 +158,7 @@ def _write_image_set(out: Path, elf: bytes) -> None:
     contents = {
         files["bootloader"]: image.build_bootloader(),
         files["partition-table"]: table,
-        files["app"]: image.build_host_image(elf, project=PROJECT, version=version),
+        files["app"]: image.build_host_image(elf, project=PROJECT, version=version, secure_version=SECURE_VERSION),
         f"{PROJECT}.elf": elf,
         "flasher_args.json": json.dumps(_flasher_args(), indent=4).encode() + b"\n",
         "flash_args": _flash_args().encode(),

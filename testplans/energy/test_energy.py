@@ -1,5 +1,6 @@
-"""Energy of a handshake and of a request: ENE-03, ENE-05."""
+"""Energy of handshakes, requests and idleness: ENE-01, ENE-03, ENE-05, ENE-07, ENE-08."""
 
+import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,8 @@ import pytest
 from rig.bench.bench import Bench
 from rig.board import Board, Console
 from rig.clock import now_s
-from rig.energy import Bounds, Mark, Measurement, Phase, combine_repeats, energy
+from rig.coap.probe import Prober
+from rig.energy import Bounds, Mark, Measurement, Phase, Waveform, combine_repeats, energy, mean_current
 from rig.errors import DeviceError
 from rig.fixtures.coaps import Coaps
 from rig.fixtures.measure import Measure
@@ -20,6 +22,12 @@ from rig.router import Capture
 pytestmark = pytest.mark.usefixtures("router", "meter", "quiet_board")
 
 REPEATS = 5
+UNKNOWN = "nobody-of-this-bench"
+HELLOS_PER_S = 10
+ATTACK_S = 2.0
+IDLE_S = 6.0
+SHORT_IDLE_S = 1.0
+SETTLE_S = 0.3
 RADIO_TAIL_S = 0.05
 """How long after the last packet the receiver is counted to what it was switched on for."""
 
@@ -52,24 +60,94 @@ def test_energy_of_a_handshake(bench: Bench, coap: Coaps, console: Console, meas
 
 
 @pytest.mark.requirement("ENE-05")
-def test_energy_of_a_request(bench: Bench, coap: Coaps, console: Console, measure: Measure) -> None:
+def test_energy_of_a_request(bench: Bench, coap: Coaps, probe: Prober, console: Console, measure: Measure) -> None:
     repeats: list[Measurement] = []
     evidence: list[Path] = []
     with coap.session() as session:
         for _ in range(REPEATS):
             with measure.packets("request") as packets, _current(measure, "request") as current:
                 began_s = now_s()
-                response = session.get("/light")
+                response = session.get(probe.life)
                 started = console.wait_mark("request_start", since_s=began_s)
                 recorded = current.result(timeout_s=10)
             if response.code != "2.05":
-                raise DeviceError(f"GET /light was answered {response.code}: there is no request to measure")
+                raise DeviceError(f"GET {probe.life} was answered {response.code}: there is no request to measure")
             exchange = _exchange(packets, bench.board_config.coaps_port)
             waveform = measure.align(recorded, started, exchange.reaction)
             phase = exchange.on_the_air("request")
             repeats.append(energy("request_energy", phase.window(waveform), measure.supply))
             evidence += [packets.path, measure.keep(waveform, [phase])]
     measure("ENE-05", combine_repeats("request_energy", repeats), evidence=evidence, notes=_notes("requests"))
+
+
+@pytest.mark.requirement("ENE-01")
+def test_energy_of_a_refused_handshake_and_of_an_attack(
+    bench: Bench, board: Board, coap: Coaps, probe: Prober, console: Console, measure: Measure
+) -> None:
+    with measure.packets("refused") as packets, _current(measure, "refused") as current:
+        began_s = now_s()
+        coap.attempt(identity=UNKNOWN, psk=coap.psk)
+        started = console.wait_mark("handshake_start", since_s=began_s)
+        recorded = current.result(timeout_s=10)
+    exchange = _exchange(packets, bench.board_config.coaps_port)
+    waveform = measure.align(recorded, started, exchange.reaction)
+    phase = exchange.on_the_air("refused handshake")
+    evidence = [packets.path, measure.keep(waveform, [phase])]
+    measure("ENE-01", energy("failed_handshake_energy", phase.window(waveform), measure.supply), evidence=evidence)
+    with _steady(measure, "attack", ATTACK_S) as current:
+        for _ in range(round(ATTACK_S * HELLOS_PER_S)):
+            client = probe.client()
+            probe.run(client.send(client.client_hello()), client)
+            time.sleep(1 / HELLOS_PER_S)
+        attacked = current.result(timeout_s=10)
+    # What the device still holds of these clients is not to be paid for, or waited for, by the next test.
+    board.hard_reset()
+    board.wait_network()
+    measure(
+        "ENE-01",
+        mean_current("attack_current", attacked.whole()),
+        evidence=[measure.keep(attacked)],
+        notes=[f"{HELLOS_PER_S} ClientHellos a second, each from a port of its own, none with a cookie"],
+    )
+
+
+@pytest.mark.requirement("ENE-07")
+def test_idle_current_with_and_after_a_session(coap: Coaps, probe: Prober, measure: Measure) -> None:
+    with coap.session() as session:
+        session.get(probe.life)
+        with_session = _idle(measure, "open-session", IDLE_S)
+    without = _idle(measure, "closed-session", SHORT_IDLE_S)
+    for what, waveform in (("a session open", with_session), ("the session closed", without)):
+        measure(
+            "ENE-07",
+            mean_current("idle_current", waveform.whole()),
+            evidence=[measure.keep(waveform)],
+            notes=[f"{waveform.duration_s:.1f} s with {what} and no request"],
+        )
+
+
+@pytest.mark.requirement("ENE-08")
+def test_idle_current_after_a_refused_handshake(coap: Coaps, measure: Measure) -> None:
+    outcome = coap.attempt(identity=UNKNOWN, psk=coap.psk)
+    waveform = _idle(measure, "after-refusal", SHORT_IDLE_S)
+    measure(
+        "ENE-08",
+        mean_current("idle_current", waveform.whole()),
+        evidence=[measure.keep(waveform)],
+        notes=[f"after a handshake with an unknown identity: {outcome}"],
+    )
+
+
+def _idle(measure: Measure, name: str, duration_s: float) -> Waveform:
+    """Record while nothing is asked of the board, its radio's tail being over."""
+    time.sleep(SETTLE_S)
+    with _steady(measure, name, duration_s) as current:
+        return current.result(timeout_s=duration_s + 10)
+
+
+def _steady(measure: Measure, name: str, duration_s: float) -> AbstractContextManager[CurrentCapture]:
+    """Record from now on, coarsely."""
+    return measure.current(name, range_a=1.0, interval_s=1e-3, duration_s=duration_s)
 
 
 def _current(measure: Measure, name: str) -> AbstractContextManager[CurrentCapture]:

@@ -1,4 +1,4 @@
-"""Deep sleep: RSM-05, ENE-04, ENE-06."""
+"""Deep sleep: RSM-05, ENE-04, ENE-06, ENE-09, ENE-10."""
 
 from contextlib import suppress
 
@@ -7,10 +7,15 @@ import pytest
 from rig.board import Console
 from rig.clock import now_s
 from rig.coap import NoAnswer, Session
-from rig.energy import Mark, Phase, duration
+from rig.coap.probe import Prober, request
+from rig.dtls.client import Silence
+from rig.dtls.coap import PUT
+from rig.energy import Mark, Phase, duration, mean_current
 from rig.errors import DeviceError
+from rig.evidence.declaration import Declaration, DeepSleep
 from rig.fixtures.coaps import Coaps
 from rig.fixtures.measure import Measure
+from rig.fixtures.sleep import deep_sleep_of, put_to_sleep
 from rig.formats.impairment import Impairment
 from rig.router import Router
 
@@ -18,6 +23,7 @@ WAKE = r"rst:0x5 \(DSLEEP\)"
 WAKE_TIMEOUT_S = 10.0
 WAKE_SLEEP_S = 2.0
 WAKE_CAPTURE_S = 4.0
+EDGE_S = 0.1
 FLOOR_SLEEP_S = 8.0
 FLOOR_S = 2.0
 CONSOLE_LATENCY_S = 0.005
@@ -25,31 +31,37 @@ CONSOLE_LATENCY_S = 0.005
 
 
 @pytest.mark.requirement("RSM-05")
-def test_new_handshake_after_deep_sleep(coap: Coaps, console: Console, router: Router, measure: Measure) -> None:
+def test_new_handshake_after_deep_sleep(
+    coap: Coaps, console: Console, router: Router, dut: Declaration, measure: Measure
+) -> None:
+    figures = dut.figures
+    if figures is None or figures.boot_count is None:
+        pytest.skip("the declaration names no resource that tells the boot count")
+    path, count = figures.path, figures.boot_count
     with measure.packets("sleep") as capture:
         with coap.session(ack_timeout_s=0.25, max_retransmit=3) as old:
-            before = old.get("/stats").json()
-            slept_s = _sleep_unheard(coap, console, router, 2.0)
+            before = old.get(path).json()
+            slept_s = _sleep_unheard(coap, console, router, deep_sleep_of(dut), 2.0)
             console.wait_mark("network_up", since_s=slept_s, timeout_s=WAKE_TIMEOUT_S)
-            stale = _ask(old)
+            stale = _ask(old, path)
         with coap.session() as new:
-            after = new.get("/stats")
-    woke = after.json()["boot_count"] == before["boot_count"] + 1
+            after = new.get(path)
+    woke = after.json()[count] == before[count] + 1
     measure.check(
         "RSM-05",
         "after deep sleep the old session stays unanswered, a new handshake and request work",
         stale is None and after.code == "2.05" and woke,
         observed=f"old session: {stale or 'no answer'}; new session: {after.code}; "
-        f"boot count {before['boot_count']} before, {after.json()['boot_count']} after",
+        f"boot count {before[count]} before, {after.json()[count]} after",
         evidence=[capture.path],
     )
 
 
 @pytest.mark.requirement("ENE-04")
 @pytest.mark.usefixtures("meter")
-def test_deep_sleep_current(coap: Coaps, console: Console, measure: Measure) -> None:
+def test_deep_sleep_current(coap: Coaps, console: Console, dut: Declaration, measure: Measure) -> None:
     coap.prove_alive()
-    slept_s = _sleep(coap, console, FLOOR_SLEEP_S)
+    slept_s = put_to_sleep(coap, console, deep_sleep_of(dut), FLOOR_SLEEP_S)
     floor, readings = measure.floor("deep-sleep", duration_s=FLOOR_S)
     measured_s = now_s()
     woke = console.wait_line(WAKE, since_s=slept_s, timeout_s=FLOOR_SLEEP_S + WAKE_TIMEOUT_S)
@@ -72,14 +84,14 @@ def test_deep_sleep_current(coap: Coaps, console: Console, measure: Measure) -> 
 
 @pytest.mark.requirement("ENE-06")
 @pytest.mark.usefixtures("meter")
-def test_wake_to_first_answer(coap: Coaps, console: Console, measure: Measure) -> None:
+def test_wake_to_first_answer(coap: Coaps, console: Console, dut: Declaration, measure: Measure) -> None:
     coap.prove_alive()
     with measure.current("wake", range_a=1.0, interval_s=200e-6, duration_s=WAKE_CAPTURE_S) as current:
-        slept_s = _sleep(coap, console, WAKE_SLEEP_S)
+        slept_s = put_to_sleep(coap, console, deep_sleep_of(dut), WAKE_SLEEP_S)
         woke_s = console.wait_line(WAKE, since_s=slept_s, timeout_s=WAKE_TIMEOUT_S).at_s
         console.wait_mark("network_up", since_s=slept_s, timeout_s=WAKE_TIMEOUT_S)
         with coap.session() as session:
-            response = session.get("/light")
+            response = session.get(dut.figures.path if dut.figures else "/.well-known/core")
         if response.code != "2.05":
             raise DeviceError(f"the first request after the wake was answered {response.code}")
         waveform = current.result(timeout_s=WAKE_CAPTURE_S + WAKE_TIMEOUT_S)
@@ -98,32 +110,60 @@ def test_wake_to_first_answer(coap: Coaps, console: Console, measure: Measure) -
     )
 
 
+@pytest.mark.requirement("ENE-09")
+def test_the_request_to_sleep_is_answered(
+    probe: Prober, console: Console, router: Router, dut: Declaration, measure: Measure
+) -> None:
+    del router
+    way = deep_sleep_of(dut)
+    probe.prove_alive()
+    with measure.packets("sleep-request") as capture:
+        session, began_s = probe.connect(), now_s()
+        try:
+            body = way.body.format(ms=round(WAKE_SLEEP_S * 1000)).encode()
+            answer = session.ask(request(PUT, way.path, payload=body), WAKE_SLEEP_S / 2).code_text
+        except Silence:
+            answer = "no answer"
+        slept_s = console.wait_mark("sleep_entry", since_s=began_s).at_s
+        console.wait_mark("network_up", since_s=slept_s, timeout_s=WAKE_SLEEP_S + WAKE_TIMEOUT_S)
+    measure.check(
+        "ENE-09",
+        f"PUT {way.path} is answered 2.04 before the device sleeps",
+        answer == "2.04",
+        observed=answer,
+        evidence=[capture.path],
+    )
+
+
+@pytest.mark.requirement("ENE-10")
+@pytest.mark.usefixtures("meter")
+def test_asleep_for_the_whole_period(coap: Coaps, console: Console, dut: Declaration, measure: Measure) -> None:
+    coap.prove_alive()
+    with measure.current("period", range_a=1.0, interval_s=200e-6, duration_s=WAKE_CAPTURE_S) as current:
+        slept_s = put_to_sleep(coap, console, deep_sleep_of(dut), WAKE_SLEEP_S)
+        console.wait_mark("network_up", since_s=slept_s, timeout_s=WAKE_SLEEP_S + WAKE_TIMEOUT_S)
+        waveform = current.result(timeout_s=WAKE_CAPTURE_S + WAKE_TIMEOUT_S)
+    asleep = _phase("period of sleep", slept_s + EDGE_S, slept_s + WAKE_SLEEP_S - EDGE_S)
+    file = measure.keep(waveform, [asleep])
+    measure("ENE-10", mean_current("sleep_period_current", asleep.window(waveform)), evidence=[file])
+
+
 def _phase(name: str, start_s: float, end_s: float) -> Phase:
     return Phase(name, Mark("", start_s, CONSOLE_LATENCY_S), Mark("", end_s, CONSOLE_LATENCY_S))
 
 
-def _sleep(coap: Coaps, console: Console, duration_s: float) -> float:
-    """Put the board to sleep from a session of its own; return when the board said that it goes."""
-    began_s = now_s()
-    with coap.session() as session:
-        response = session.put("/power", str(round(duration_s * 1000)))
-    if response.code != "2.04":
-        raise DeviceError(f"PUT /power was answered {response.code}: the board does not go to sleep")
-    return console.wait_mark("sleep_entry", since_s=began_s).at_s
-
-
-def _sleep_unheard(coap: Coaps, console: Console, router: Router, duration_s: float) -> float:
+def _sleep_unheard(coap: Coaps, console: Console, router: Router, way: DeepSleep, duration_s: float) -> float:
     """Put the board to sleep while nothing reaches the client: its close_notify is lost, as out of range."""
     with coap.session() as session, router.impaired(to_client=Impairment(loss=100.0)):
         began_s = now_s()
         with suppress(NoAnswer):
-            session.put("/power", str(round(duration_s * 1000)), confirmable=False, timeout_s=0.5)
+            session.put(way.path, way.body.format(ms=round(duration_s * 1000)), confirmable=False, timeout_s=0.5)
         return console.wait_mark("sleep_entry", since_s=began_s).at_s
 
 
-def _ask(session: Session) -> str | None:
+def _ask(session: Session, path: str) -> str | None:
     """Return the code that *session* is answered with, None for silence."""
     try:
-        return session.get("/stats", timeout_s=5.0).code
+        return session.get(path, timeout_s=5.0).code
     except NoAnswer:
         return None

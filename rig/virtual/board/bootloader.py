@@ -20,7 +20,19 @@ _FIRST_LOG_MS = 24
 _LOG_STEP_MS = 4
 
 
-def bootloader_stage(flash: Flash) -> Stage:
+@dataclass(frozen=True)
+class Policy:
+    """What the bootloader asks of an application beyond its shape.
+
+    ``verify``: that checksum and SHA-256 are right (else as built with CONFIG_BOOTLOADER_SKIP_VALIDATE_ALWAYS);
+    ``secure_version``: that it is of this secure version at least (CONFIG_BOOTLOADER_APP_ANTI_ROLLBACK).
+    """
+
+    verify: bool = True
+    secure_version: int = 0
+
+
+def bootloader_stage(flash: Flash, policy: Policy) -> Stage:
     """Check partition table and application. As the real one, it notes its choice in otadata where that is blank."""
     log = _Log()
     log.info("boot", "ESP-IDF v5.3.1 2nd stage bootloader")
@@ -38,7 +50,7 @@ def bootloader_stage(flash: Flash) -> Stage:
         log.error("boot", "load partition table error!")
         return Stage(tuple(log.lines), Then.RESET)
     _log_table(log, table)
-    app = _Chooser(log, flash, table).load()
+    app = _Chooser(log, flash, table, policy).load()
     if app is None:
         log.error("boot", "No bootable app partitions in the partition table")
         return Stage(tuple(log.lines), Then.RESET)
@@ -88,8 +100,9 @@ def _usage(entry: Partition) -> str:
 class _Chooser:
     """Chooses the application by otadata and loads it; where that fails, the next one that boots."""
 
-    def __init__(self, log: _Log, flash: Flash, table: tuple[Partition, ...]) -> None:
+    def __init__(self, log: _Log, flash: Flash, table: tuple[Partition, ...], policy: Policy) -> None:
         self._log = log
+        self._policy = policy
         self._flash = flash
         apps = [entry for entry in table if entry.type == partitions.TYPE_APP]
         self._factory = next((entry for entry in apps if entry.subtype == partitions.SUBTYPE_FACTORY), None)
@@ -136,7 +149,11 @@ class _Chooser:
         return _FACTORY
 
     def _try(self, slot: Partition) -> Image | None:
-        app = _verify_app(self._log, self._flash.read(slot.offset, FLASH_BYTES - slot.offset), slot)
+        data = self._flash.read(slot.offset, FLASH_BYTES - slot.offset)
+        described = image.read_app_descriptor(data)
+        if described is not None and described.secure_version < self._policy.secure_version:
+            return None  # the real one says no more than that the partition is not bootable
+        app = _verify_app(self._log, data, slot, self._policy.verify)
         if app is not None:
             self._log.info("boot", f"Loaded app from partition at offset 0x{slot.offset:x}")
         return app
@@ -150,9 +167,9 @@ class _Chooser:
         self._log.info("boot", f"Set actual ota_seq={sequence} in otadata[0]")
 
 
-def _verify_app(log: _Log, data: bytes, slot: Partition) -> Image | None:
+def _verify_app(log: _Log, data: bytes, slot: Partition, verify: bool) -> Image | None:
     try:
-        app = image.parse(data, revision=REVISION, partition_bytes=slot.size, address=slot.offset)
+        app = image.parse(data, revision=REVISION, partition_bytes=slot.size, address=slot.offset, verify_data=verify)
     except image.ImageMagicError:
         log.error("esp_image", f"image at 0x{slot.offset:x} has invalid magic byte (nothing flashed here?)")
     except image.ImageChipError as error:

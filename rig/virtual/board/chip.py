@@ -11,6 +11,7 @@ from rig.virtual.board import boot, bootloader, power
 from rig.virtual.board.alarms import Alarms
 from rig.virtual.board.application import Environment, Message, RtcMemory
 from rig.virtual.board.boot import Cause, Stage, Then
+from rig.virtual.board.bootloader import Policy
 from rig.virtual.board.config import BoardConfig
 from rig.virtual.board.efuse import Efuse
 from rig.virtual.board.flash import Flash
@@ -61,7 +62,7 @@ class Chip:
         self._uart = uart
         self._loop = asyncio.get_running_loop()
         self.supply = Supply(config.supply, config.truth, self.set_voltage)
-        self._fuses = Efuse(config.efuse, config.mac, REVISION)
+        self._fuses = Efuse(config.efuse, config.mac, REVISION, config.fuses)
         self._rtc = RtcMemory()
         self._mode = Mode.OFF
         self._voltage_v = 0.0
@@ -225,7 +226,7 @@ class Chip:
             self._print_rom(*stage.lines)
         match stage.then:
             case Then.BOOTLOADER:
-                self._after(ROM_S, lambda: self._follow(bootloader.bootloader_stage(self._flash), cause))
+                self._after(ROM_S, lambda: self._follow(self._bootloader_stage(), cause))
             case Then.APPLICATION:
                 self._after(BOOTLOADER_S, lambda: self._run(stage, cause))
             case Then.REPEAT:
@@ -234,6 +235,10 @@ class Chip:
                 self._after(BOOT_LOOP_S, lambda: self._boot(boot.BOOTLOADER_RESET))
             case Then.STOP:
                 self._stop_booting()
+
+    def _bootloader_stage(self) -> Stage:
+        oldest = self._fuses.secure_version if self._config.anti_rollback else 0
+        return bootloader.bootloader_stage(self._flash, Policy(self._config.verify_images, oldest))
 
     def _run(self, stage: Stage, cause: Cause) -> None:
         assert stage.app is not None

@@ -3,12 +3,14 @@
 import ipaddress
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rig.errors import ConfigError
 from rig.virtual.board.boot import HARDWARE_RESETS
+from rig.virtual.board.efuse import FUSES
 
 DEEP_SLEEP_CURRENT_A = 5e-6  # ESP32-C3 datasheet, table 5-9
 TRIGGER_GPIO = 4
@@ -26,12 +28,15 @@ _OPTIONAL = {
     "write_latency": False,
     "pace_baud": False,
     "efuse": None,
+    "fuses": {},
+    "verify_images": True,
+    "anti_rollback": True,
     "flood_bytes_per_s": 0,
     "boot_watchdog": False,
     "hardware_reset": None,
 }
 _CHOICES = {"boot_strap": ("normal", "download"), "reset_lines": ("wired", "absent", "hung")}
-_FLAGS = ("usb_jtag", "write_latency", "pace_baud", "boot_watchdog")
+_FLAGS = ("usb_jtag", "write_latency", "pace_baud", "boot_watchdog", "verify_images", "anti_rollback")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.IGNORECASE)
 
 
@@ -48,7 +53,7 @@ class BoardConfig:
     """``supply`` is the path of the meter's socket, None for a board on a plain 3.3 V supply.
 
     ``stuck_at`` is the flash offset of a sector that does not store, ``efuse`` the file of the eFuse blocks; without
-    one they are lost with the process.
+    one they are lost with the process. ``fuses`` are burnt into a new chip, by espefuse's names.
     """
 
     name: str
@@ -67,6 +72,9 @@ class BoardConfig:
     write_latency: bool
     pace_baud: bool
     efuse: Path | None
+    fuses: Mapping[str, int]
+    verify_images: bool
+    anti_rollback: bool
     flood_bytes_per_s: int
     boot_watchdog: bool
     hardware_reset: HardwareReset | None
@@ -114,6 +122,9 @@ def _checked(path: Path, raw: dict[str, Any]) -> BoardConfig:
         write_latency=raw["write_latency"],
         pace_baud=raw["pace_baud"],
         efuse=None if raw["efuse"] is None else Path(raw["efuse"]),
+        fuses=_fuses(path, raw["fuses"]),
+        verify_images=raw["verify_images"],
+        anti_rollback=raw["anti_rollback"],
         flood_bytes_per_s=int(raw["flood_bytes_per_s"]),
         boot_watchdog=raw["boot_watchdog"],
         hardware_reset=_hardware_reset(path, raw["hardware_reset"]),
@@ -132,6 +143,15 @@ def _check_switches(path: Path, raw: dict[str, Any]) -> None:
             raise ConfigError(f"{path}: key {key!r}: {raw[key]!r} is neither true nor false")
     if raw["stuck_at"] is not None and not isinstance(raw["stuck_at"], int):
         raise ConfigError(f"{path}: key 'stuck_at': {raw['stuck_at']!r} is no offset in bytes")
+
+
+def _fuses(path: Path, raw: Any) -> dict[str, int]:
+    if not isinstance(raw, dict) or not all(isinstance(value, int) for value in raw.values()):
+        raise ConfigError(f"{path}: key 'fuses': {raw!r} is no object of names and numbers")
+    unknown = [name for name in raw if name not in FUSES]
+    if unknown:
+        raise ConfigError(f"{path}: key 'fuses': no fuse is called {unknown[0]!r}; known: {', '.join(FUSES)}")
+    return raw
 
 
 def _hardware_reset(path: Path, raw: Any) -> HardwareReset | None:

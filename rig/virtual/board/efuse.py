@@ -14,6 +14,7 @@ BASE = 0x60008800
 WINDOW_BYTES = 0x200
 
 _BLOCKS = {0: (0x2C, 24), 1: (0x44, 24)} | {number: (0x5C + 0x20 * (number - 2), 32) for number in range(2, 11)}
+_NONE: Mapping[str, int] = {}
 _DATA_BYTES = 32
 _CHECK_BYTES = 12
 _CELLS = slice(0x2C, 0x17C)
@@ -47,22 +48,43 @@ _PROTECTED: Mapping[int, tuple[tuple[int, int], ...]] = {
     31: ((1, 0x00070000),),
 }
 
+FUSES: Mapping[str, tuple[int, int, int]] = {
+    "WR_DIS": (0, 0, 32),
+    "RD_DIS": (1, 0, 7),
+    "DIS_USB_JTAG": (1, 9, 1),
+    "DIS_DOWNLOAD_ICACHE": (1, 10, 1),
+    "SOFT_DIS_JTAG": (1, 16, 3),
+    "DIS_PAD_JTAG": (1, 19, 1),
+    "DIS_DOWNLOAD_MANUAL_ENCRYPT": (1, 20, 1),
+    "SPI_BOOT_CRYPT_CNT": (2, 18, 3),
+    "SECURE_BOOT_KEY_REVOKE0": (2, 21, 1),
+    "SECURE_BOOT_KEY_REVOKE1": (2, 22, 1),
+    "SECURE_BOOT_KEY_REVOKE2": (2, 23, 1),
+    "KEY_PURPOSE_0": (2, 24, 4),
+    "KEY_PURPOSE_1": (2, 28, 4),
+    "SECURE_BOOT_EN": (3, 20, 1),
+    "DIS_DIRECT_BOOT": (4, 1, 1),
+    "SECURE_VERSION": (4, 14, 16),
+}
+"""Fuses that a new chip can be given: word of block 0, position and length."""
+
 
 class Efuse:
     """The fuses of one chip and the registers in front of them.
 
     The file is the one that ``espefuse --virt --path-efuse-file`` works on: the register window, last byte first. A
-    blank one gets the chip's *mac* and *revision* (major * 100 + minor), as a new chip has them from the factory.
+    blank one gets the chip's *mac* and *revision* (major * 100 + minor), as a new chip has them from the factory, and
+    *burnt*, the values of some of `FUSES`.
     Without a file the fuses end with the process. Raises ConfigError for a file of another size or another chip.
     """
 
-    def __init__(self, path: Path | None, mac: bytes, revision: int) -> None:
+    def __init__(self, path: Path | None, mac: bytes, revision: int, burnt: Mapping[str, int] = _NONE) -> None:
         self._path = path
         self._window = bytearray(WINDOW_BYTES)  # the registers as a host reads and writes them
         self._cells = bytearray(WINDOW_BYTES)  # what is burnt
         if path is not None and path.exists():
             self._load(path)
-        self._make(mac, revision)
+        self._make(mac, revision, burnt)
         self.latch()
 
     def read(self, address: int) -> int:
@@ -110,6 +132,11 @@ class Efuse:
     def rom_is_silent(self) -> bool:
         """Whether the ROM prints nothing: UART_PRINT_CONTROL 3, or 1 (GPIO8 low prints; the board pulls it up)."""
         return self._bits(4, 6, 2) in (1, 3)
+
+    @property
+    def secure_version(self) -> int:
+        """SECURE_VERSION, which counts by the number of its bits."""
+        return self._bits(4, 14, 16).bit_count()
 
     @property
     def crypt_count(self) -> int:
@@ -179,7 +206,7 @@ class Efuse:
         errors |= _ERROR_COUNT << 4 * (number - 1) | (1 << 4 * number + 3 if number < 10 else 0)
         struct.pack_into("<Q", self._cells, _ERRORS.start, errors)
 
-    def _make(self, mac: bytes, revision: int) -> None:
+    def _make(self, mac: bytes, revision: int, factory: Mapping[str, int]) -> None:
         start = _BLOCKS[1][0]
         burnt = bytes(self._cells[start : start + 6][::-1])
         if not any(burnt):
@@ -187,9 +214,17 @@ class Efuse:
             words = [0, 0, 0, (minor & 7) << 18, 0, minor >> 3 << 23 | major << 24]
             struct.pack_into("<6I", self._cells, start, *words)
             self._cells[start : start + 6] = mac[::-1]
+            for name, value in factory.items():
+                self._burn_at_factory(name, value)
             self._save()
         elif burnt != mac:
             raise ConfigError(f"eFuse file {self._path}: of the chip {burnt.hex(':')}, not of {mac.hex(':')}")
+
+    def _burn_at_factory(self, name: str, value: int) -> None:
+        word, position, length = FUSES[name]
+        offset = _BLOCKS[0][0] + 4 * word
+        (before,) = struct.unpack_from("<I", self._cells, offset)
+        struct.pack_into("<I", self._cells, offset, before | (value & (1 << length) - 1) << position)
 
     def _load(self, path: Path) -> None:
         window = path.read_bytes()[::-1]

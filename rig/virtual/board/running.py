@@ -15,7 +15,11 @@ from rig.virtual.board.panic import Dying
 from rig.virtual.board.supply import Supply
 from rig.virtual.board.uart import Uart
 
-_RADIO_STATES_A = {"wifi_connect": power.RECEIVER_CURRENT_A, "wifi_idle": power.WIFI_IDLE_CURRENT_A}
+_RADIO_STATES_A = {
+    "wifi_connect": power.RECEIVER_CURRENT_A,
+    "wifi_idle": power.WIFI_IDLE_CURRENT_A,
+    "wifi_busy": power.CPU_CURRENT_A,  # modem sleep while the processor works on
+}
 _OTHER_STATES_A = {"cpu": power.CPU_CURRENT_A, "light_sleep": power.LIGHT_SLEEP_CURRENT_A}
 _WATCHDOG, _FLOOD, _RESET = "task watchdog", "flood", "hardware reset"
 _FLOOD_STEP_S = 0.02

@@ -1,0 +1,16 @@
+/* Fault: after a handshake that failed the radio stays awake. */
+#include "chip.h"
+#include "sessions.h"
+
+void __real_sessions_check(void);
+void __wrap_sessions_check(void);
+
+void __wrap_sessions_check(void)
+{
+    uint32_t failed = sessions_counts().failed;
+
+    __real_sessions_check();
+    if (sessions_counts().failed != failed) {
+        chip_report(chip_now_ns(), "state wifi_connect");
+    }
+}
