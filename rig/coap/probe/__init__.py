@@ -15,6 +15,7 @@ from rig.coap.probe.session import ProbeSession as ProbeSession
 from rig.coap.probe.session import Said as Said
 from rig.coap.probe.session import next_message_id as next_message_id
 from rig.coap.probe.session import request as request
+from rig.coap.probe.wire import GroupWire as GroupWire
 from rig.coap.probe.wire import Transcript as Transcript
 from rig.coap.probe.wire import Wire as Wire
 from rig.coap.probe.wire import run_together as run_together
