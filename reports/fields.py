@@ -58,6 +58,12 @@ class Fields:
         value = self.values.get(key)
         return Fields(value) if isinstance(value, dict) else None
 
+    def numbers(self, key: str) -> tuple[float, ...]:
+        """Return the finite numbers of a list; one number counts as a list of one."""
+        value = self.values.get(key)
+        items = value if isinstance(value, list) else [value]
+        return tuple(number for item in items if (number := _finite(item)) is not None)
+
     def objects(self, key: str) -> tuple["Fields", ...]:
         """Return the objects of a list."""
         value = self.values.get(key)

@@ -4,7 +4,7 @@ Times with the suffix ``_s`` are seconds of the rig's monotonic clock unless the
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ class Requirement:
     clause: str = ""
     level: str = ""
     method: str = ""
+    evidence_for: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By standard, what of it a verdict on the row is evidence for."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ class Check:
     observed: str
     evidence: tuple[str, ...]
     notes: tuple[str, ...]
+    false_alarm: float | None = None
+    """The probability that a device which meets the requirement is judged not to; None where chance has no part."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,7 @@ class Measurement:
     budget: tuple[BudgetLine, ...]
     notes: tuple[str, ...]
     t_s: float
+    false_alarm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -194,6 +199,40 @@ class Attempts:
 
 
 @dataclass(frozen=True)
+class ExchangePacket:
+    """One datagram in words, a line each for what it says; ``port`` is the client's, ``size`` in bytes."""
+
+    t_s: float
+    from_client: bool
+    size: int
+    port: int | None
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """The packets behind a verdict; ``omitted`` more than are told here, after the first ``head``, are in ``file``."""
+
+    test: str
+    requirement: str
+    file: str
+    packets: tuple[ExchangePacket, ...]
+    head: int
+    omitted: int
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Figures that a test measured by the way; ``suite`` where they depend on the cipher suite."""
+
+    test: str
+    name: str
+    values: tuple[float, ...]
+    unit: str
+    suite: str
+
+
+@dataclass(frozen=True)
 class Incident:
     """Something that the bench did or suffered and that a reader must know: an error, a retry, instrument errors."""
 
@@ -207,7 +246,8 @@ class Incident:
 class Run:
     """One execution, as far as its journal tells.
 
-    ``start_s`` and ``end_s`` are the first and last stamp; ``exit_code`` is None when the run did not finish.
+    ``root`` is the folder that the tests' names begin at, ``repeat`` the command that, followed by a test, runs it
+    alone. ``start_s`` and ``end_s`` are the first and last stamp; ``exit_code`` is None when the run did not finish.
     ``damaged_lines`` counts lines that are no JSON object, the cut last one not among them; ``unknown_events`` counts
     events that this version does not know.
     """
@@ -218,6 +258,8 @@ class Run:
     wall_time: str
     plan: str
     command: tuple[str, ...]
+    root: str
+    repeat: tuple[str, ...]
     host: Mapping[str, Any]
     versions: Mapping[str, Any]
     start_s: float
@@ -237,6 +279,9 @@ class Run:
     phases: Mapping[str, tuple[Phase, ...]]
     captures: tuple[Capture, ...]
     attempts: tuple[Attempts, ...]
+    exchanges: tuple[Exchange, ...]
+    observations: tuple[Observation, ...]
+    key_log: str
     incidents: tuple[Incident, ...]
     cut: bool
     damaged_lines: int

@@ -1,18 +1,24 @@
 """What the report page shows, as plain values for its template: everything is computed here, nothing there."""
 
+import posixpath
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from rig.evidence.requirements import STANDARDS
 from rig.evidence.verdicts import State
 from rig.reports import plots
+from rig.reports.chance import BUDGET, statistics_of
+from rig.reports.claims import claims_table
 from rig.reports.fields import flatten
 from rig.reports.gauge import Gauge, gauge
-from rig.reports.model import Attempts, Measurement, Run, Waveform
+from rig.reports.model import Attempts, Exchange, Measurement, Run, Waveform
 from rig.reports.packets import packets_during
+from rig.reports.standards import matrices
 from rig.reports.verdicts import Verdict, describe, read_state, verdicts, worst_first
 from rig.reports.waveforms import trace
 
@@ -20,6 +26,9 @@ BINS = 4000
 _POINTS = 20 * BINS
 """Bins of all plots together, so that many captures make coarser plots and not a larger file."""
 _PACKET_ROWS = 400
+_EXCHANGE_ROWS = 6000
+"""Packets of all exchanges together."""
+_FEWEST_ROWS = 30
 _CONSOLE_BYTES = 24_000
 _CONSOLE_LINES = 120
 _KEY_FIGURES = "ENE-"
@@ -48,7 +57,12 @@ def page(run: Run) -> dict[str, Any]:
         "glyphs": GLYPHS,
         "worst_first": worst_first(),
         "figures": _figures(run, judged),
-        "verdicts": [_verdict(run, verdict) for verdict in judged],
+        "verdicts": _verdicts(run, judged),
+        "key_log": _links(run, [run.key_log] if run.key_log else []),
+        "matrices": matrices(judged),
+        "claims": claims_table(run),
+        "statistics": statistics_of(run),
+        "budget": BUDGET,
         "measurements": [_measurement(run, measurement) for measurement in run.measurements],
         "plots": [_plot(run, index, waveform) for index, waveform in enumerate(run.waveforms, 1)],
         "attempts": [_attempts(series) for series in run.attempts],
@@ -100,20 +114,62 @@ def _figure(verdict: Verdict, measurement: Measurement | None) -> dict[str, Any]
     return {"verdict": verdict, "measurement": measurement, "gauge": drawn}
 
 
-def _verdict(run: Run, verdict: Verdict) -> dict[str, Any]:
+def _verdicts(run: Run, judged: Sequence[Verdict]) -> list[dict[str, Any]]:
+    shown = {verdict.requirement.id for verdict in judged if verdict.state is not State.PASS}
+    exchanges = [one for one in run.exchanges if one.requirement in shown]
+    rows = max(_FEWEST_ROWS, _EXCHANGE_ROWS // max(1, len(exchanges)))
+    return [
+        _verdict(
+            run, verdict, [_exchange(run, one, rows) for one in exchanges if one.requirement == verdict.requirement.id]
+        )
+        for verdict in judged
+    ]
+
+
+def _verdict(run: Run, verdict: Verdict, exchanges: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    told = verdict.requirement.evidence_for
     return {
         "requirement": verdict.requirement,
         "state": verdict.state,
         "judgements": verdict.judgements,
         "evidence": _links(run, verdict.evidence),
-        "repeat": _repeat(verdict.deciding.test),
+        "repeat": _repeat(run, verdict.deciding.test),
+        "proof": verdict.state is not State.PASS and bool(exchanges or verdict.deciding.test),
+        "exchanges": exchanges,
+        "evidence_for": [(title, ", ".join(told[key])) for key, title in STANDARDS.items() if told.get(key)],
     }
 
 
-def _repeat(test: str) -> str:
+def _exchange(run: Run, exchange: Exchange, rows: int) -> dict[str, Any]:
+    """Return an exchange with no more than *rows* packets: a third of them its beginning, the rest its end."""
+    packets = list(enumerate(exchange.packets))
+    left_out = max(0, len(packets) - rows)
+    if left_out:
+        packets = packets[: rows // 3] + packets[rows // 3 + left_out :]
+    start_s = exchange.packets[0].t_s if exchange.packets else 0.0
+    return {
+        "packets": [(index, packet, packet.t_s - start_s) for index, packet in packets],
+        "gap_before": _first_after_gap([index for index, _ in packets], exchange, left_out),
+        "more": exchange.omitted + left_out,
+        "ports": len({packet.port for packet in exchange.packets}),
+        "file": _links(run, [exchange.file])[0],
+        "test": exchange.test,
+    }
+
+
+def _first_after_gap(indices: Sequence[int], exchange: Exchange, left_out: int) -> int | None:
+    """Return the index of the packet before which others are not shown."""
+    if left_out:
+        return next((later for earlier, later in pairwise(indices) if later != earlier + 1), None)
+    return exchange.head if exchange.omitted else None
+
+
+def _repeat(run: Run, test: str) -> str:
     """Return the command that runs one test again, empty for none."""
-    name = test.rsplit("::", 1)[-1].split("[", 1)[0]
-    return f".venv/bin/rig run -k {shlex.quote(name)}" if name else ""
+    if not test or not run.repeat:
+        return ""
+    path, *names = test.split("::")
+    return shlex.join([*run.repeat, "::".join([posixpath.normpath(posixpath.join(run.root, path)), *names])])
 
 
 def _links(run: Run, files: Iterable[str]) -> list[tuple[str, str]]:
@@ -196,5 +252,6 @@ def _tail(path: Path) -> str:
 
 
 def _files(run: Run) -> list[tuple[str, str]]:
-    names = ("summary.json", "measurements.csv", "junit.xml", "journal.jsonl")
+    journals = sorted(path.name for path in run.directory.glob("journal-*.jsonl"))
+    names = ("summary.json", "measurements.csv", "junit.xml", "journal.jsonl", *journals)
     return [(name, name) for name in names if run.path(name)]

@@ -1,12 +1,16 @@
 """The record of a run, read back from its journal into frozen values.
 
-``journal.jsonl`` holds one JSON object a line. A run that was killed leaves a last line cut in its middle
-and no ``run_end``: both are facts of the record here, not errors.
+``journal.jsonl`` holds one JSON object a line, and so does the ``journal-<worker>.jsonl`` of each worker; all of them
+are one run, in the order of its clock. A run that was killed leaves a last line cut in its middle and no ``run_end``:
+both are facts of the record here, not errors.
 """
 
 import json
 from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rig.errors import BenchError
 from rig.reports.fields import Fields
@@ -19,12 +23,15 @@ from rig.reports.model import (
     Capture,
     Case,
     Check,
+    Exchange,
+    ExchangePacket,
     Flashed,
     FlashedPart,
     Incident,
     Limits,
     Mark,
     Measurement,
+    Observation,
     Phase,
     Requirement,
     Run,
@@ -39,20 +46,41 @@ class RecordError(BenchError):
 
 
 def load(run_dir: Path) -> Run:
-    """Read the record of *run_dir*, to its last whole line.
+    """Read the record of *run_dir*, each journal to its last whole line.
 
     Raises :class:`RecordError` when the folder has no journal.
     """
-    journal = run_dir / JOURNAL
+    journals = [_read(path) for path in [run_dir / JOURNAL, *sorted(run_dir.glob("journal-*.jsonl"))]]
+    stamped = [pair for journal in journals for pair in _stamped(journal.events)]
+    events = [event for _, event in sorted(stamped, key=lambda pair: pair[0])]
+    cut = any(journal.cut for journal in journals)
+    return _run(run_dir, events, cut=cut, damaged_lines=sum(journal.damaged_lines for journal in journals))
+
+
+@dataclass(frozen=True)
+class _Journal:
+    events: list[Fields]
+    cut: bool
+    damaged_lines: int
+
+
+def _read(path: Path) -> _Journal:
     try:
-        lines = journal.read_bytes().split(b"\n")
+        lines = path.read_bytes().split(b"\n")
     except OSError as error:
-        raise RecordError(f"{journal}: cannot be read ({error.strerror}); give the folder of a run") from error
+        raise RecordError(f"{path}: cannot be read ({error.strerror}); give the folder of a run") from error
     parsed = [_parse(line) for line in lines[:-1] if line.strip()]
     tail = _parse(lines[-1]) if lines[-1].strip() else None
     events = [event for event in [*parsed, tail] if event is not None]
-    cut = bool(lines[-1].strip()) and tail is None
-    return _run(run_dir, events, cut=cut, damaged_lines=parsed.count(None))
+    return _Journal(events, bool(lines[-1].strip()) and tail is None, parsed.count(None))
+
+
+def _stamped(events: list[Fields]) -> Iterator[tuple[float, Fields]]:
+    """Yield each event with its stamp, or with that of the one before it where it has none."""
+    t_s = 0.0
+    for event in events:
+        t_s = max(t_s, _stamp(event))
+        yield t_s, event
 
 
 def _parse(line: bytes) -> Fields | None:
@@ -79,6 +107,8 @@ def _run(directory: Path, events: list[Fields], *, cut: bool, damaged_lines: int
         wall_time=start.text("wall_time"),
         plan=start.text("plan"),
         command=start.texts("command"),
+        root=start.text("root"),
+        repeat=start.texts("repeat"),
         host=start.table("host"),
         versions=start.table("versions"),
         start_s=start_s,
@@ -86,7 +116,7 @@ def _run(directory: Path, events: list[Fields], *, cut: bool, damaged_lines: int
         duration_s=max(stamps) - start_s if duration_s is None else duration_s,
         finished=end is not None,
         exit_code=end.whole("exit_code") if end else None,
-        benches=tuple(Bench(e.text("file"), e.table("bench")) for e in of["bench"]),
+        benches=_benches(of["bench"]),
         limits=tuple(Limits(e.text("file"), e.table("limits")) for e in of["limits"]),
         requirements=_requirements(of["requirement"]),
         flashed=tuple(_flashed(e) for e in of["flashed"]),
@@ -98,6 +128,9 @@ def _run(directory: Path, events: list[Fields], *, cut: bool, damaged_lines: int
         phases={e.text("file"): tuple(_phase(p) for p in e.objects("phases")) for e in of["phases"]},
         captures=tuple(_capture(e) for e in of["packets"]),
         attempts=tuple(_attempts(e) for e in of["attempts"]),
+        exchanges=tuple(_exchange(e) for e in of["exchange"]),
+        observations=tuple(_observation(e) for e in of["observation"]),
+        key_log=next((e.text("file") for e in of["key_log"]), ""),
         incidents=tuple(_incident(e) for e in events if e.text("event") in _INCIDENTS),
         cut=cut,
         damaged_lines=damaged_lines,
@@ -107,20 +140,44 @@ def _run(directory: Path, events: list[Fields], *, cut: bool, damaged_lines: int
 
 _INCIDENTS = {"bench_error": "bench error", "retry": "retried", "instrument_errors": "instrument errors"}
 _KNOWN = {
-    *("run_start", "run_end", "bench", "limits", "requirement", "flashed", "mark", "test_start", "test_end"),
-    *("check", "measurement", "waveform", "phases", "packets", "attempts", *_INCIDENTS),
+    *("run_start", "run_end", "worker_start", "worker_end", "requirement", "limits", "bench", "flashed", "mark"),
+    *("test_start", "test_end", "check", "measurement", "waveform", "phases", "packets", "attempts"),
+    *("exchange", "observation", "key_log", *_INCIDENTS),
 }
 
 
+def _benches(events: list[Fields]) -> tuple[Bench, ...]:
+    """Return one bench a file: each worker tells of the parts that it used."""
+    parts: defaultdict[str, dict[str, Any]] = defaultdict(dict)
+    for event in events:
+        bench = parts[event.text("file")]
+        for kind, told in event.table("bench").items():
+            known = bench.setdefault(kind, told)
+            if isinstance(known, list) and isinstance(told, list):
+                bench[kind] = known + [part for part in told if part not in known]
+    return tuple(Bench(file, model) for file, model in parts.items())
+
+
 def _requirements(events: list[Fields]) -> tuple[Requirement, ...]:
-    rows = {
-        e.text("id"): Requirement(
-            *(e.text(key) for key in ("id", "title", "statement", "clause", "level", "method")),
-        )
-        for e in events
-        if e.text("id")
-    }
+    rows = {e.text("id"): _requirement(e) for e in events if e.text("id")}
     return tuple(rows.values())
+
+
+def _requirement(e: Fields) -> Requirement:
+    return Requirement(
+        id=e.text("id"),
+        title=e.text("title"),
+        statement=e.text("statement"),
+        clause=e.text("clause"),
+        level=e.text("level"),
+        method=e.text("method"),
+        evidence_for=_evidence_for(e),
+    )
+
+
+def _evidence_for(e: Fields) -> dict[str, tuple[str, ...]]:
+    told = e.object("evidence_for") or Fields({})
+    return {standard: told.texts(standard) for standard in told.values}
 
 
 def _flashed(e: Fields) -> Flashed:
@@ -162,6 +219,7 @@ def _check(e: Fields) -> Check:
         observed=e.text("observed"),
         evidence=e.texts("evidence"),
         notes=e.texts("notes"),
+        false_alarm=e.number("false_alarm"),
     )
 
 
@@ -188,11 +246,8 @@ def _measurement(e: Fields) -> Measurement:
         ),
         notes=e.texts("notes"),
         t_s=_stamp(e),
+        false_alarm=e.number("false_alarm"),
     )
-
-
-def _bound(limit: Fields, unit: str) -> Bound:
-    return Bound(limit.number("min"), limit.number("max"), limit.text("unit") or unit)
 
 
 def _waveform(e: Fields) -> Waveform:
@@ -230,6 +285,32 @@ def _capture(e: Fields) -> Capture:
 def _attempts(e: Fields) -> Attempts:
     rows = (Attempt(a.text("seed"), a.flag("ok") is True, a.number("duration_s")) for a in e.objects("attempts"))
     return Attempts(e.text("test"), tuple(rows))
+
+
+def _exchange(e: Fields) -> Exchange:
+    packets = tuple(
+        ExchangePacket(
+            t_s=p.number("t_s") or 0.0,
+            from_client=p.flag("from_client") is True,
+            size=p.whole("bytes") or 0,
+            port=p.whole("port"),
+            lines=p.texts("lines"),
+        )
+        for p in e.objects("packets")
+    )
+    head = e.whole("head")
+    return Exchange(
+        test=e.text("test"),
+        requirement=e.text("requirement"),
+        file=e.text("file"),
+        packets=packets,
+        head=len(packets) if head is None else head,
+        omitted=e.whole("omitted") or 0,
+    )
+
+
+def _observation(e: Fields) -> Observation:
+    return Observation(e.text("test"), e.text("name"), e.numbers("value"), e.text("unit"), e.text("suite"))
 
 
 def _incident(e: Fields) -> Incident:

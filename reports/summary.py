@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rig.reports import record
+from rig.reports.chance import BUDGET, statistics_of
 from rig.reports.model import Measurement, Run
 from rig.reports.verdicts import Verdict, read_state, verdicts
 
@@ -21,12 +22,16 @@ def write_summary(run_dir: Path) -> Path:
 
 
 def summary(run: Run) -> dict[str, Any]:
-    """Return the summary: ``verdicts`` has one row a requirement, ``measurements`` one a measurement."""
+    """Return the summary: ``verdicts`` has one row a requirement, ``measurements`` one a measurement.
+
+    ``false_alarm`` has the sum of the probabilities that the verdicts state of themselves, and its budget.
+    """
     return {
         "schema": SCHEMA,
         "run": _run(run),
         "verdicts": [_verdict(verdict) for verdict in verdicts(run)],
         "measurements": [_measurement(measurement) for measurement in run.measurements],
+        "false_alarm": {"sum": statistics_of(run).total, "budget": BUDGET},
     }
 
 

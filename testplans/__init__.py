@@ -5,3 +5,4 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 CATALOGUE = HERE / "requirements"
 LIMITS = HERE / "limits.yaml"
+VULNERABILITIES = HERE / "vulnerabilities.yaml"

@@ -7,8 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from rig.bench.config import BenchConfig, BoardConfig, MeterConfig, NetworkBoardConfig, RouterConfig, read_psk
-from rig.board import Board, CommandPower, Console, FlashReport, Mark, Provisioning, SerialPort, Step
+from rig.bench.config import AnyBoard, BenchConfig, BoardConfig, MeterConfig, NetworkBoardConfig, RouterConfig, read_psk
+from rig.board import Board, BoardLock, CommandPower, Console, FlashReport, Mark, Provisioning, SerialPort, Step
 from rig.errors import ConfigError
 from rig.formats.flasher_args import ImageSet, read_image_set
 from rig.meter import Keysight34465A, load_accuracy
@@ -38,10 +38,13 @@ class Bench:
     of type ``network`` is no ``board``, but may have a console.
     """
 
-    def __init__(self, config: BenchConfig, path: Path, *, log_path: Path, listeners: Listeners) -> None:
+    def __init__(
+        self, config: BenchConfig, path: Path, board: AnyBoard, *, log_path: Path, listeners: Listeners
+    ) -> None:
+        """*board* is the one of *config* that is opened; *path* is the file that *config* comes from."""
         self.config = config
         self.path = path
-        self.board_config = config.boards[0]
+        self.board_config = board
         self.board: Board | None = None
         self.console: Console | None = None
         self.meter: Keysight34465A | None = None
@@ -83,7 +86,7 @@ class Bench:
             return None
         images = self.images()
         provisioning = provisioning_of(config, self.path)
-        with self._log_path.with_name(f"esptool-{config.name}.log").open("w", encoding="utf-8") as log:
+        with self._log_path.with_name(f"esptool-{config.name}.log").open("a", encoding="utf-8") as log:
             return self.board.flash(
                 images,
                 provisioning,
@@ -123,6 +126,8 @@ class Bench:
     def _open_board(self, stack: ExitStack) -> Board | None:
         config = self.board_config
         if not isinstance(config, BoardConfig):
+            # A device that the rig cannot flash is known by its address alone.
+            stack.enter_context(BoardLock(f"{config.host}-{config.port}"))
             return None
         board = board_of(
             config,
@@ -157,6 +162,14 @@ class Bench:
     def _open_router(self, stack: ExitStack) -> Router | None:
         config = self.router_config
         return stack.enter_context(RelayRouter(control=config.control)) if config is not None else None
+
+    @property
+    def in_use(self) -> BenchConfig:
+        """The part of the bench file that is open: the board and what is wired to it."""
+        meter, router = self.meter_config, self.router_config
+        return BenchConfig(
+            boards=(self.board_config,), meters=(meter,) if meter else (), routers=(router,) if router else ()
+        )
 
     @property
     def meter_config(self) -> MeterConfig | None:

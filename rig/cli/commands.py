@@ -1,4 +1,4 @@
-"""The commands that look and tell: report, doctor, bench, faults."""
+"""The commands that look and tell: report, doctor, bench."""
 
 import json
 import sys
@@ -65,30 +65,6 @@ def show_bench(file: Path, *, as_json: bool) -> int:
 
     model = load_bench(file).model_dump(mode="json", exclude_none=True)
     print(json.dumps(model, indent=1) if as_json else yaml.safe_dump(model, sort_keys=False).rstrip())
-    return 0
-
-
-def faults(*, as_json: bool) -> int:
-    """List the faulty devices of the virtual bench and the requirements that each must turn red."""
-    from rig.virtual.faults import FAULTS
-
-    if as_json:
-        rows = [
-            {
-                "name": one.name,
-                "title": one.title,
-                "seed": one.seed,
-                "carrier": one.carrier,
-                "requirements": list(one.turns_red),
-            }
-            for one in FAULTS
-        ]
-        print(json.dumps({"faults": rows}, indent=1))
-        return 0
-    table = table_of("name", "what is wrong", "seed", "carrier", "turns red")
-    for one in FAULTS:
-        table.add_row(one.name, one.title, one.seed, one.carrier, ", ".join(one.turns_red))
-    print_table(table)
     return 0
 
 

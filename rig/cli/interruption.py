@@ -19,6 +19,11 @@ class Interruption:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._ask)
 
+    @property
+    def asked(self) -> bool:
+        """Whether the process was asked to end."""
+        return self._asked
+
     def check(self) -> None:
         """Raise KeyboardInterrupt if it was asked for before."""
         if self._asked:

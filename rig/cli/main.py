@@ -49,6 +49,12 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_argument("file", type=Path, nargs="?", default=Path("bench.yaml"))
     _add_json(bench)
 
+    declare = commands.add_parser("declare", help="draft dut.yaml, the maker's declaration, from what a device answers")
+    declare.add_argument("--bench", type=Path, metavar="FILE", help="bench file (default: a virtual bench)")
+    declare.add_argument("--board", metavar="NAME", help="board of the bench file (default: the first)")
+    declare.add_argument("--out", type=Path, metavar="FILE", help="write the draft there (default: print it)")
+    _add_json(declare)
+
     image = commands.add_parser(
         "image", help="explain a firmware image, a partition or a whole flash, and what is wrong"
     )
@@ -59,7 +65,13 @@ def build_parser() -> argparse.ArgumentParser:
     _add_filters(requirements)
     _add_json(requirements)
 
-    faults = commands.add_parser("faults", help="list the faulty devices of the virtual bench")
+    faults = commands.add_parser("faults", help="list the faulty devices of the virtual bench, or run the plan on them")
+    faults.add_argument("names", nargs="*", metavar="NAME", help="only these (default: all, and the healthy carriers)")
+    faults.add_argument("--run", action="store_true", help="run the full plan against each, and show what turns red")
+    faults.add_argument("--own", action="store_true", help="judge only each fault's own requirements and the sentinels")
+    faults.add_argument("-j", dest="jobs", type=int, default=2, metavar="N", help="runs at a time (default: 2)")
+    faults.add_argument("--runs", type=Path, metavar="DIR", help="keep the records of the runs there")
+    faults.add_argument("--out", type=Path, metavar="FILE", help="write the matrix as Markdown")
     _add_json(faults)
 
     virtual = commands.add_parser("virtual", help="keep a virtual bench running until Ctrl-C")
@@ -81,15 +93,19 @@ def _add_run(parser: argparse.ArgumentParser, *, bench: bool) -> None:
     parser.add_argument("--run-dir", type=Path, help="folder of the run record (default: runs/<time>)")
     parser.add_argument("--flash", choices=("auto", "always", "never"), default="auto")
     parser.add_argument("--limits", type=Path, help="limits file (default: the test plans' own)")
+    parser.add_argument("--profile", choices=("lab", "release"), default="lab", help="how fuses and images are judged")
+    parser.add_argument("--only", metavar="ID,ID", help="run only the tests that verify one of these requirements")
     parser.add_argument("-k", dest="keyword", metavar="EXPRESSION", help="run only tests whose names match")
+    parser.add_argument("-n", dest="jobs", type=int, default=1, metavar="N", help="boards at a time (default: 1)")
     _add_json(parser)
 
 
 def _add_carrier(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--carrier",
-        choices=("firmware", "device"),
-        help="what the virtual bench has for a board: the firmware (default) or a scripted network device",
+        choices=("firmware", "small-firmware", "device"),
+        help="what the virtual bench has for a board: the firmware (default), one that holds 8 sessions, or a scripted "
+        "network device",
     )
 
 
@@ -145,6 +161,10 @@ def _dispatch(options: argparse.Namespace) -> int:
             return flash_bench(options.bench, options.board, options.mode, as_json=options.json)
         case "bench":
             return commands.show_bench(options.file, as_json=options.json)
+        case "declare":
+            from rig.cli.declare import declare
+
+            return declare(options.bench, options.board, options.out, as_json=options.json)
         case "image":
             from rig.cli import image
 
@@ -154,7 +174,9 @@ def _dispatch(options: argparse.Namespace) -> int:
 
             return show_requirements(options)
         case "faults":
-            return commands.faults(as_json=options.json)
+            from rig.cli.faults import faults
+
+            return faults(options)
         case _:
             from rig.cli.virtual import keep_running
 

@@ -71,20 +71,23 @@ def _pytest_arguments(
     stem: str, plan: Plan, folder: Path, run_dir: Path, options: argparse.Namespace, bench_file: Path | None
 ) -> list[str]:
     arguments = [str(folder / test) for test in plan.tests]
-    arguments += ["-c", str(HERE / "pytest.ini"), f"--rootdir={HERE}", "-p", "no:terminal"]
+    arguments += ["-c", str(HERE / "pytest.ini"), f"--rootdir={folder.absolute()}", "-p", "no:terminal"]
     arguments += [f"--rig-plan={stem}", f"--rig-run-dir={run_dir}", f"--rig-flash={options.flash}"]
     arguments += [f"--junitxml={run_dir / 'junit.xml'}"]
     arguments += [f"--rig-bench={bench_file.absolute()}"] if bench_file else []
     arguments += [f"--rig-virtual-fault={options.fault}"] if options.fault else []
     arguments += [f"--rig-virtual-carrier={options.carrier}"] if options.carrier else []
     arguments += [f"--rig-limits={options.limits.absolute()}"] if options.limits else []
+    arguments += [f"--rig-profile={options.profile}"]
     arguments += ["-k", options.keyword] if options.keyword else []
+    arguments += [f"--rig-only={options.only}"] if options.only else []
+    arguments += ["-n", str(options.jobs)] if options.jobs > 1 else []
     return arguments
 
 
 def _conclude(code: int, run_dir: Path, progress: "Progress", *, as_json: bool) -> int:
     if code == pytest.ExitCode.NO_TESTS_COLLECTED:
-        raise ConfigError("no test of the plan fits the expression of -k")
+        raise ConfigError("no test of the plan fits -k and --only")
     if code == pytest.ExitCode.USAGE_ERROR:
         return 2  # pytest has said why
     if code == pytest.ExitCode.INTERNAL_ERROR:
@@ -95,7 +98,7 @@ def _conclude(code: int, run_dir: Path, progress: "Progress", *, as_json: bool) 
     progress.end(summary, run_dir)
     if as_json:
         print(json.dumps(summary, indent=1))
-    if code == pytest.ExitCode.INTERRUPTED:
+    if INTERRUPTION.asked:
         return 130
     return exit_code(summary)
 
@@ -131,6 +134,7 @@ class Progress:
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Tell which test begins."""
+        clear_line(self.console)
         self.console.print(f"  [dim]...[/] {escape(_short(nodeid))}", end="" if self.console.is_terminal else "\n")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -179,7 +183,7 @@ class _Sayer:
 
 
 def clear_line(console: Console) -> None:
-    """Take back the name of the test that runs, which stands on a terminal's last line until something is said."""
+    """Take back the name of the test that began last, which stands on a terminal's last line till something is said."""
     if console.is_terminal:
         console.file.write("\r\x1b[K")
 

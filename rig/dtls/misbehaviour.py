@@ -26,6 +26,7 @@ class Misbehaviour:
     # What is agreed on
     null_suite: bool = False  # agrees to TLS_PSK_WITH_NULL_SHA256 when nothing better is offered
     cbc_first: bool = False  # prefers CBC to authenticated encryption
+    last_suite: bool = False  # takes the last of the client's suites that it knows, CBC among them
     dtls_1_0: bool = False  # agrees to DTLS 1.0
     version_intolerant: bool = False  # refuses a client that could do more than DTLS 1.2
     any_compression: bool = False  # goes on with a client that cannot do without compression
@@ -42,6 +43,7 @@ class Misbehaviour:
     forged_record_moves_window: bool = False  # notes a sequence number before it has checked the record
     bad_record_closes: bool = False  # a record that does not open ends the session
     nonces_repeat: bool = False  # seals record after record with the same few nonces (CCM and GCM)
+    last_nonce_again_after_sleep: bool = False  # stores a record's number before it sends the record, and not after
     any_version: bool = False  # takes protected records that say DTLS 1.0
     any_epoch: bool = False  # takes data of epochs that were never agreed on
     clear_data_accepted: bool = False  # takes application data without protection

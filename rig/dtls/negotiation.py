@@ -106,6 +106,8 @@ def _version_is_good(version: int, misbehaviour: Misbehaviour) -> bool:
 def _choose(hello: ClientHello, suites: tuple[int, ...], misbehaviour: Misbehaviour) -> int:
     first: tuple[int, ...] = (CBC_SUITE,) if misbehaviour.cbc_first else ()
     last: tuple[int, ...] = (NULL_SUITE,) if misbehaviour.null_suite else ()
+    if misbehaviour.last_suite:
+        first = tuple(suite for suite in reversed(hello.suites) if suite in (*suites, CBC_SUITE))
     for suite in (*first, *suites, *last):
         if suite in hello.suites:
             return suite

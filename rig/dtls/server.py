@@ -145,6 +145,15 @@ class Server:
         """Close *peer*'s session with a close_notify."""
         return self._tell(peer, lambda session: session.close())
 
+    def restore(self) -> None:
+        """Go on from what a device has stored of its sessions before it slept.
+
+        Their next record numbers lie ahead of all that may have been used (RFC 8613 B.1.1 has the idea for OSCORE).
+        """
+        for sessions in self._sessions.values():
+            for session in sessions:
+                session.restore()
+
     def _tell(self, peer: Endpoint, action: Callable[[ServerSession], None]) -> list[Event]:
         for session in self._sessions.get(peer, ()):
             if session.can_send:

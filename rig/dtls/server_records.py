@@ -10,6 +10,8 @@ from rig.dtls.replay import ReplayWindow
 from rig.dtls.suites import BadRecord, Protection
 from rig.dtls.wire import DecodeError
 
+_STORED_AHEAD = 64
+
 
 @dataclass(frozen=True)
 class Keys:
@@ -48,6 +50,11 @@ class RecordLayer:
     def encode(self, parts: list[Part]) -> bytes:
         """Return a datagram of new records."""
         return b"".join(self._encode(part) for part in parts)
+
+    def restore(self) -> None:
+        """Go on with the numbers that storage has: all that were used lie before them."""
+        ahead = -1 if self._wrong.last_nonce_again_after_sleep else _STORED_AHEAD
+        self._sequences[1] = max(0, self._sequences[1] + ahead)
 
     def opens(self, record: Record | CidRecord) -> bool:
         """Whether *record* opens with one of the keys."""

@@ -184,6 +184,10 @@ class ServerSession:
             parts.append(self._message(HandshakeType.SERVER_KEY_EXCHANGE, hint.encode()))
         return [*parts, self._message(HandshakeType.SERVER_HELLO_DONE, b"")]
 
+    def restore(self) -> None:
+        """Go on with the record layer as it was stored."""
+        self._records.restore()
+
     # --- records in clear
 
     def _take_clear(self, record: Record) -> None:

@@ -1,7 +1,7 @@
 """What the passive dissector found out about one DTLS session. Times are the caller's, in seconds."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rig.dtls.alerts import Alert
 from rig.dtls.records import ContentType
@@ -62,6 +62,7 @@ class Session:
     cookie_exchanged: the server asked with HelloVerifyRequest before its first ServerHello, and got its cookie back
     suite, identity, identity_hint: None until the message that carries them was seen
     client_finished_s, server_finished_s: when a Finished with the right verify_data passed, else None
+    master_secret: None where the keys could not be worked out
     """
 
     client: Endpoint
@@ -80,6 +81,13 @@ class Session:
     flights: tuple[Flight, ...]
     alerts: tuple[SeenAlert, ...]
     records: tuple[SeenRecord, ...]
+    master_secret: bytes | None = field(repr=False)
+
+    def key_log(self) -> str:
+        """Return the line with which Wireshark opens this session, empty without its keys; it does not hold the PSK."""
+        if self.master_secret is None:
+            return ""
+        return f"CLIENT_RANDOM {self.client_random.hex()} {self.master_secret.hex()}\n"
 
     @property
     def established(self) -> bool:

@@ -69,14 +69,24 @@ class Tracker:
         """Take one datagram in."""
         self._flights.add(t_s, from_client, records)
         for record in records:
-            plaintext = record.fragment if record.epoch == 0 else self._open(from_client, record)
+            plaintext = record.fragment if record.epoch == 0 else self.open(from_client, record)
             entry = _Entry(t_s, from_client, record, plaintext)
             self._entries.append(entry)
             self._take(entry)
 
     def opens(self, from_client: bool, record: Record) -> bool:
         """Whether *record* opens with this session's keys."""
-        return record.epoch > 0 and self._open(from_client, record) is not None
+        return self.open(from_client, record) is not None
+
+    def open(self, from_client: bool, record: Record) -> bytes | None:
+        """Return what a protected record holds, or None where it does not open with this session's keys."""
+        if not self._protections or record.epoch != 1:
+            return None
+        header = record.content_type, record.version, record.epoch, record.sequence
+        try:
+            return self._protections[from_client].open(*header, record.fragment)
+        except BadRecord:
+            return None
 
     def snapshot(self) -> Session:
         """Return what is known by now."""
@@ -99,6 +109,7 @@ class Tracker:
             flights=self._flights.snapshot(),
             alerts=tuple(self._alerts),
             records=tuple(_freeze(entry, suite) for entry in self._entries),
+            master_secret=self._master,
         )
 
     def _take(self, entry: _Entry) -> None:
@@ -171,17 +182,8 @@ class Tracker:
     def _reopen(self) -> None:
         for entry in self._entries:
             if entry.plaintext is None:
-                entry.plaintext = self._open(entry.from_client, entry.record)
+                entry.plaintext = self.open(entry.from_client, entry.record)
                 self._take(entry)
-
-    def _open(self, from_client: bool, record: Record) -> bytes | None:
-        if not self._protections or record.epoch != 1:
-            return None
-        header = record.content_type, record.version, record.epoch, record.sequence
-        try:
-            return self._protections[from_client].open(*header, record.fragment)
-        except BadRecord:
-            return None
 
     def _find(self, from_client: bool, kind: HandshakeType) -> _Seen | None:
         """Return the message of this kind; of several ClientHellos the last, which the server went on with."""

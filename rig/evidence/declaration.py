@@ -131,9 +131,8 @@ class DeepSleep(CheckedModel):
 
 
 class Update(CheckedModel):
-    """How the firmware can be changed in the field, and what is refused."""
+    """What the device refuses to be changed to."""
 
-    in_field: bool = False
     anti_rollback: bool = False
 
 
@@ -195,7 +194,6 @@ class Declaration(CheckedModel):
             "resources.observable": any(one.observable for one in resources),
             "resources.blockwise": any(one.blockwise for one in resources),
             "resources.conditional": any(one.etag or one.if_none_match for one in resources),
-            "update.offered": self.update.in_field,
         }
         return frozenset(name for name, made in found.items() if made)
 

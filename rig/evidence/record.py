@@ -2,6 +2,9 @@
 
 One JSON object a line, written and flushed when it happens, so that the record is whole up to its last line however
 the run ends. Large things (waveforms, packets, console) are files in the folder that the journal names.
+
+A run on several boards at once is one folder too: the process that leads it keeps the journal, and each worker one of
+its own beside it. All stamps are of one monotonic clock, so that together they are one record.
 """
 
 import hashlib
@@ -12,7 +15,7 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -33,27 +36,35 @@ class RecordError(BenchError):
     """The record cannot be written: a full disk, a folder that is not writable, a run id in use."""
 
 
+def journal_name(worker: str) -> str:
+    """Return the name of a worker's journal, or of the run's own for no worker."""
+    return f"journal-{worker}.jsonl" if worker else JOURNAL
+
+
 def new_run_id() -> str:
     """Return an id that sorts by time and that two runs never share."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
 
 
 class RunRecord:
-    """The record of one run while it is being written.
+    """The record of one run while it is being written, or one worker's part of it.
 
-    A context manager: leaving it writes ``run_end`` (unless :meth:`end` has) and the manifest of SHA-256 sums.
+    A context manager: leaving it writes ``run_end`` (unless :meth:`end` has) and the manifest of SHA-256 sums. A worker
+    writes ``worker_end``, and leaves the manifest to the one that leads the run.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, worker: str = "") -> None:
         self.directory = directory
         self.run_id = directory.name
+        self._worker = worker
         self._lock = threading.Lock()
         self._secrets: tuple[str, ...] = ()
         self._began_s = now_s()
         self._ended = False
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            self._journal = (directory / JOURNAL).open("x", encoding="utf-8")
+            self._path = directory / journal_name(worker)
+            self._journal = self._path.open("x", encoding="utf-8")
         except FileExistsError:
             raise RecordError(f"{directory}: holds a run already; a run is never written twice") from None
         except OSError as error:
@@ -67,7 +78,8 @@ class RunRecord:
     ) -> None:
         self.end(exit_code=0 if kind is None else 3)
         self._journal.close()
-        self._write_manifest()
+        if not self._worker:
+            self._write_manifest()
 
     def hide(self, texts: Iterable[str]) -> None:
         """Name texts (keys, passphrases) that never reach the journal: each is written as ``[secret]``."""
@@ -85,10 +97,14 @@ class RunRecord:
                 if event in _SYNCED:
                     os.fsync(self._journal.fileno())
             except OSError as error:
-                raise RecordError(f"{self.directory / JOURNAL}: cannot be written: {error.strerror}") from None
+                raise RecordError(f"{self._path}: cannot be written: {error.strerror}") from None
 
-    def start(self, *, plan: str, command: list[str]) -> None:
-        """Write ``run_start``: what runs, where, with which versions."""
+    def start(self, *, plan: str, command: list[str], root: Path | None = None, repeat: Sequence[str] = ()) -> None:
+        """Write ``run_start``: what runs, where, with which versions.
+
+        *root* is the folder that the tests' names begin at, and *repeat* the command that, followed by a test, runs it
+        again.
+        """
         self.write(
             "run_start",
             schema=SCHEMA,
@@ -97,28 +113,37 @@ class RunRecord:
             unix_s=time.time(),
             plan=plan,
             command=command,
+            root=root,
+            repeat=list(repeat),
             host=_host(),
             versions=_versions(),
         )
 
+    def join(self, *, requirements: Sequence[str], bench: bool) -> None:
+        """Write ``worker_start``: which requirements its tests verify, and whether a test asks for the bench."""
+        self.write("worker_start", worker=self._worker, pid=os.getpid(), requirements=list(requirements), bench=bench)
+
     def end(self, *, exit_code: int) -> None:
-        """Write ``run_end`` once."""
+        """Write ``run_end``, or a worker's ``worker_end``, once."""
         if not self._ended:
             self._ended = True
-            self.write("run_end", exit_code=exit_code, duration_s=round(now_s() - self._began_s, 3))
+            event, who = ("worker_end", {"worker": self._worker}) if self._worker else ("run_end", {})
+            self.write(event, **who, exit_code=exit_code, duration_s=round(now_s() - self._began_s, 3))
 
     def path_for(self, label: str, name: str) -> Path:
         """Return a path in the run's ``captures`` folder for a file called *name* that is about *label*.
 
-        A second file of the same name gets a number, so that nothing recorded is overwritten.
+        A second file of the same name gets a number, so that nothing recorded is overwritten. A worker's files begin
+        with its own name.
         """
         folder = self.directory / "captures"
         folder.mkdir(exist_ok=True)
-        path = folder / f"{label}-{name}"
+        whose = f"{self._worker}-{label}" if self._worker else label
+        path = folder / f"{whose}-{name}"
         number = 1
         while path.exists():
             number += 1
-            path = folder / f"{label}-{number}-{name}"
+            path = folder / f"{whose}-{number}-{name}"
         return path
 
     def relative(self, path: Path) -> str:
@@ -130,6 +155,16 @@ class RunRecord:
         rows = [{"path": self.relative(p), "bytes": p.stat().st_size, "sha256": sha256_of(p)} for p in files]
         text = json.dumps({"schema": SCHEMA, "run_id": self.run_id, "files": rows}, indent=1)
         (self.directory / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+def read_worker_start(directory: Path, worker: str) -> dict[str, Any] | None:
+    """Return what a worker wrote when it joined the run; None where it has no test that verifies a requirement."""
+    try:
+        with (directory / journal_name(worker)).open(encoding="utf-8") as journal:
+            head: dict[str, Any] = json.loads(journal.readline())
+            return head
+    except FileNotFoundError:
+        return None
 
 
 def sha256_of(path: Path) -> str:

@@ -26,7 +26,6 @@ CLAIMS = {
     "resources.observable": "a resource can be observed",
     "resources.blockwise": "a resource is larger than a datagram",
     "resources.conditional": "a resource has ETags or takes conditional requests",
-    "update.offered": "its firmware can be updated in the field",
     RELEASE: "it is judged as a device for release, not as one of the lab",
 }
 """What a device may be declared to do, and what that means; a row applies where all that it names is declared."""
@@ -39,7 +38,9 @@ _DOCUMENTS = {
     r"45 CFR 164\.312": r"\([a-e]\)(\([0-9]\))?",
     "ESP32-C3 datasheet": r"[0-9.]+",
 }
-_PLACE = re.compile("|".join([*(f"{name} {one}(, {one})*" for name, one in _DOCUMENTS.items()), "product limit"]))
+_PLACE = re.compile(
+    "|".join([*(f"{name} {one}(, {one})*" for name, one in _DOCUMENTS.items()), "product limit", "product declaration"])
+)
 
 
 def _documents_and_sections(clause: str) -> str:

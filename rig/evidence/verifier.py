@@ -31,6 +31,12 @@ class Verifier:
         self.stated: set[str] = set()
         """The ids on which this test has stated a verdict."""
 
+    def show(self, requirement: str, evidence: Sequence[Path]) -> None:
+        """Put the exchange that proves a verdict into the record, where there is one; called for each that is no pass.
+
+        *evidence* are the files that the verdict names.
+        """
+
     def check(
         self,
         requirement: str,
@@ -40,14 +46,20 @@ class Verifier:
         observed: str,
         evidence: Sequence[Path] = (),
         notes: Sequence[str] = (),
+        false_alarm: float | None = None,
     ) -> None:
         """State whether *requirement* is met, from something that was observed.
 
         Raises :class:`VerdictFailed` for a MUST or policy that is not met; a SHOULD or report that is not met is a
         deviation, which is recorded and does not fail the test.
+
+        *false_alarm* is for a verdict that rests on chance: the probability that a device that meets the requirement is
+        judged not to. The plan's sum stands in the report, and has a budget.
         """
         state = State.PASS if met else unmet(self._row(requirement).level)
-        self.state(requirement, state, statement, observed=observed, evidence=evidence, notes=notes)
+        self.state(
+            requirement, state, statement, observed=observed, evidence=evidence, notes=notes, false_alarm=false_alarm
+        )
         if state is State.FAIL:
             raise VerdictFailed(f"{requirement}: {statement}: observed {observed}")
 
@@ -65,8 +77,9 @@ class Verifier:
         observed: str,
         evidence: Sequence[Path] = (),
         notes: Sequence[str] = (),
+        false_alarm: float | None = None,
     ) -> None:
-        """Write a verdict of *state* and nothing more."""
+        """Write a verdict of *state*, with what proves it."""
         self._row(requirement)
         self.stated.add(requirement)
         self._record.write(
@@ -78,7 +91,10 @@ class Verifier:
             observed=observed,
             evidence=self._names(evidence),
             notes=list(notes),
+            false_alarm=false_alarm,
         )
+        if state is not State.PASS:
+            self.show(requirement, evidence)
 
     def measure(
         self,
@@ -87,8 +103,11 @@ class Verifier:
         *,
         evidence: Sequence[Path] = (),
         notes: Sequence[str] = (),
+        false_alarm: float | None = None,
     ) -> None:
         """Judge *measurement* against the limit of its name and state the verdict.
+
+        *false_alarm* is as in :meth:`check`.
 
         Raises :class:`VerdictFailed` on fail and on the fail side of the guard band, :class:`NoVerdict` where the
         measurement has no stated uncertainty.
@@ -119,7 +138,10 @@ class Verifier:
             evidence=self._names(evidence),
             budget=[_budget_row(row) for row in measurement.budget],
             notes=list(notes),
+            false_alarm=false_alarm,
         )
+        if decision.state is not State.PASS:
+            self.show(requirement, evidence)
         self._raise_unless_met(requirement, measurement, decision)
 
     def _raise_unless_met(self, requirement: str, measurement: Measurement, decision: Decision) -> None:

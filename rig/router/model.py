@@ -1,5 +1,6 @@
 """What every router does for the rig, whichever machine does it."""
 
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Protocol
 
 from rig.errors import BenchError
 from rig.formats.impairment import Impairment
+from rig.formats.packet_rule import PacketRule
 from rig.formats.udp_packet import Endpoint
 from rig.router.capture import Capture
 
@@ -49,6 +51,15 @@ class FlowState:
 
 
 @dataclass(frozen=True)
+class RuleState:
+    """A rule in force, with the datagrams that matched it and those that it acted on since it was set."""
+
+    rule: PacketRule
+    matched: int
+    acted: int
+
+
+@dataclass(frozen=True)
 class RouterState:
     """What a router read back. ``refused`` counts ICMP port-unreachable from boards, ``overflowed`` packets that the
     router itself was too slow for: the latter should be 0 in every run that is judged."""
@@ -58,6 +69,7 @@ class RouterState:
     refused: int
     overflowed: int
     flows: tuple[FlowState, ...]
+    rules: tuple[RuleState, ...]
 
 
 class Router(Protocol):
@@ -83,11 +95,18 @@ class Router(Protocol):
     ) -> AbstractContextManager[RouterState]:
         """Impair within a ``with`` block; leaving it restores what was in force before."""
 
+    def rules(self, rules: Sequence[PacketRule], psks: Mapping[bytes, bytes] | None = None) -> RouterState:
+        """Put *rules* in place of the former ones and read them back; the first that acts on a datagram decides.
+
+        They come before the impairment. *psks*, keys by identity, let rules look into protected records. Raises
+        `RouterError` where the router has other rules in force then, or cannot tell packets apart at all.
+        """
+
     def read(self) -> RouterState:
-        """Return the impairments in force and the counters."""
+        """Return the impairments and rules in force and the counters."""
 
     def clear(self) -> None:
-        """Take all impairments off, with the packets that are in delay."""
+        """Take all impairments and rules off, with the packets that are in delay."""
 
     def capture(self, path: Path) -> AbstractContextManager[Capture]:
         """Record both sides of the router into the pcapng file *path*, which is complete up to now at any time."""

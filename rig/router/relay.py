@@ -3,17 +3,18 @@
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from rig.errors import BenchError
 from rig.formats.impairment import Impairment
+from rig.formats.packet_rule import PacketRule, psks_to_dict
 from rig.formats.udp_packet import Endpoint
 from rig.router.capture import ARRIVAL_TIMEOUT_S, Capture
 from rig.router.control import ControlConnection
-from rig.router.model import Counters, DirectionState, FlowState, RouterError, RouterState
+from rig.router.model import Counters, DirectionState, FlowState, RouterError, RouterState, RuleState
 
 
 class RelayRouter:
@@ -72,8 +73,18 @@ class RelayRouter:
                 before.to_client.impairment if to_client is not None else None,
             )
 
+    def rules(self, rules: Sequence[PacketRule], psks: Mapping[bytes, bytes] | None = None) -> RouterState:
+        """Put *rules* in place of the former ones and read them back."""
+        self._control.ask("rules", rules=[rule.to_dict() for rule in rules], psks=psks_to_dict(psks or {}))
+        state = self.read()
+        found = tuple(each.rule for each in state.rules)
+        if found != tuple(rules):
+            told = "; ".join(str(rule) for rule in found) or "none"
+            raise RouterError(f"router at {self._address} has other rules in force: {told}")
+        return state
+
     def read(self) -> RouterState:
-        """Return the impairments in force and the counters."""
+        """Return the impairments and rules in force and the counters."""
         answer = self._control.ask("read")
         try:
             return RouterState(
@@ -82,12 +93,13 @@ class RelayRouter:
                 int(answer["refused"]),
                 int(answer["overflowed"]),
                 tuple(_flow(flow) for flow in answer["flows"]),
+                tuple(_rule(rule) for rule in answer["rules"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise RouterError(f"router at {self._address} gave an unreadable state: {error!r}") from error
 
     def clear(self) -> None:
-        """Take all impairments off, with the packets that are in delay."""
+        """Take all impairments and rules off, with the packets that are in delay."""
         self._control.ask("clear")
 
     @contextlib.contextmanager
@@ -161,6 +173,10 @@ def _direction(values: dict[str, Any]) -> DirectionState:
 
 def _flow(values: dict[str, Any]) -> FlowState:
     return FlowState(*(_endpoint(values[name]) for name in ("client", "relay", "board")))
+
+
+def _rule(values: dict[str, Any]) -> RuleState:
+    return RuleState(PacketRule.from_dict(values["rule"]), int(values["matched"]), int(values["acted"]))
 
 
 def _endpoint(text: object) -> Endpoint:

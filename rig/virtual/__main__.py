@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 from rig.errors import RigError
-from rig.virtual.bench import VirtualBench
+from rig.virtual.bench import CARRIERS, VirtualBench
 from rig.virtual.process import announce
 
 
@@ -28,14 +28,20 @@ def main() -> int:
     parser.add_argument("--boards", type=int, default=1)
     parser.add_argument("--dir", type=Path, required=True)
     parser.add_argument("--fault")
-    parser.add_argument("--carrier", choices=("firmware", "device"), help="default: firmware, or what the fault needs")
+    parser.add_argument("--carrier", choices=CARRIERS, help="default: firmware, or what the fault needs")
+    parser.add_argument("--profile", choices=("lab", "release"), default="lab", help="release: programmed and burnt")
     parser.add_argument("--temporary", action="store_true", help="remove DIR at the end")
     options = parser.parse_args()
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda *_: sys.exit(0))
     try:
         bench = VirtualBench(
-            options.dir, boards=options.boards, fault=options.fault, carrier=options.carrier, cache=build_directory()
+            options.dir,
+            boards=options.boards,
+            fault=options.fault,
+            carrier=options.carrier,
+            profile=options.profile,
+            cache=build_directory(),
         )
         with bench:
             announce(bench=str(bench.bench_file))

@@ -11,24 +11,51 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import yaml
 
 from rig.errors import BenchError
+from rig.formats import partitions
+from rig.formats.packet_rule import psks_to_dict
+from rig.virtual.board.flash import Flash
 from rig.virtual.faults import FAULTS, Fault, fault_named
-from rig.virtual.firmware import build_image_set
+from rig.virtual.firmware import SBOM, SECURE_VERSION, build_image_set
 
 _ACCURACY = Path(__file__).parent / "meter" / "accuracy-34465a-virtual.yaml"
 _DECLARATION = Path(__file__).parents[1] / "firmware" / "dut.yaml"
 _DEVICE_DECLARATION = Path(__file__).parent / "device" / "dut.yaml"
 _SUPPLY_VOLTAGE_V = 3.3
 
-BoardCarrier = Literal["firmware", "device"]
+BoardCarrier = Literal["firmware", "small-firmware", "device"]
+CARRIERS = get_args(BoardCarrier)
+Profile = Literal["lab", "release"]
+_SMALL_SESSIONS = 8
+_SSID = "virtual-bench"
+_LAB_FUSES = {"SECURE_VERSION": (1 << SECURE_VERSION) - 1}
+# What a maker burns before a device leaves, but for what would lock the bench out: the loader stays open and the ROM
+# goes on printing (ENABLE_SECURITY_DOWNLOAD, UART_PRINT_CONTROL), so that the board can be provisioned and heard.
+_RELEASE_FUSES = {
+    **_LAB_FUSES,
+    "SECURE_BOOT_EN": 1,
+    "SECURE_BOOT_KEY_REVOKE1": 1,
+    "SECURE_BOOT_KEY_REVOKE2": 1,
+    "KEY_PURPOSE_0": 9,  # SECURE_BOOT_DIGEST0
+    "KEY_PURPOSE_1": 4,  # XTS_AES_128_KEY
+    "RD_DIS": 1 << 1,
+    "WR_DIS": 0b11 << 23,  # both key blocks
+    "SPI_BOOT_CRYPT_CNT": 7,
+    "DIS_DOWNLOAD_MANUAL_ENCRYPT": 1,
+    "DIS_DOWNLOAD_ICACHE": 1,
+    "DIS_PAD_JTAG": 1,
+    "DIS_USB_JTAG": 1,
+    "SOFT_DIS_JTAG": 7,
+    "DIS_DIRECT_BOOT": 1,
+}
 
 
 @dataclass(frozen=True)
@@ -56,6 +83,13 @@ def draw_unit(number: int) -> Unit:
         wifi_passphrase=secrets.token_hex(10),
         seed=secrets.randbelow(2**31),
     )
+
+
+def _drawn(boards: int, fault: Fault | None) -> list[Unit]:
+    """Draw *boards* units, or as many as *fault* needs; with one key where that is what is wrong with them."""
+    of_bench = fault.bench if fault else {}
+    units = [draw_unit(number) for number in range(1, max(boards, of_bench.get("boards", 1)) + 1)]
+    return [replace(unit, psk=units[0].psk) for unit in units] if of_bench.get("one_key") else units
 
 
 class Child:
@@ -119,15 +153,24 @@ class VirtualBench:
     """Starts the processes, writes ``bench.yaml`` and ``endpoints.json`` into *directory*, and stops them on leaving.
 
     The boards are empty, as new ones are; ``fault`` names the faulty device of :mod:`rig.virtual.faults` they all are.
-    ``carrier`` says whether they run the firmware or are scripted devices; without it the fault decides.
+    ``carrier`` says whether they run the firmware or are scripted devices; without it the fault decides. The small
+    firmware holds 8 sessions. Boards of the ``profile`` release are programmed and their fuses burnt already.
     """
 
     def __init__(
-        self, directory: Path, *, boards: int, fault: str | None, carrier: BoardCarrier | None, cache: Path
+        self,
+        directory: Path,
+        *,
+        boards: int,
+        fault: str | None,
+        carrier: BoardCarrier | None,
+        profile: Profile,
+        cache: Path,
     ) -> None:
         self._directory = directory
-        self._units = [draw_unit(number) for number in range(1, boards + 1)]
+        self._profile = profile
         self._fault = _known_fault(fault)
+        self._units = _drawn(boards, self._fault)
         self._carrier = _carrier_of(self._fault, carrier)
         self._cache = cache
         self._sockets = directory
@@ -153,12 +196,20 @@ class VirtualBench:
         # A socket's path holds 107 bytes, and the caller's folder may be deeper than that.
         self._sockets = Path(stack.enter_context(TemporaryDirectory(prefix="rig-supply-", dir="/tmp")))
         images = self._images()
+        if self._profile == "release":
+            self._program(images)
         meters = [self._start(stack, "meter", self._meter_config(unit)) for unit in self._units]
         meter_facts = [meter.facts() for meter in meters]
         boards = [self._start(stack, "board", self._board_config(unit)) for unit in self._units]
         rows = list(zip(self._units, [board.facts() for board in boards], meter_facts, strict=True))
+        built: dict[str, Any] = {"sbom": str(images / SBOM), "update": {"anti_rollback": True}}
+        if self._carrier == "small-firmware":
+            built["dtls"] = {"sessions": _SMALL_SESSIONS}
         return _Entries(
-            [_board_entry(unit, board, images, self._declaration(unit, _DECLARATION)) for unit, board, _ in rows],
+            [
+                _board_entry(unit, board, images, self._declaration(unit, _DECLARATION, built))
+                for unit, board, _ in rows
+            ],
             [_meter_entry(unit, meter) for unit, _, meter in rows],
             [_endpoints(unit, board, meter) for unit, board, meter in rows],
         )
@@ -167,14 +218,17 @@ class VirtualBench:
         devices = [self._start(stack, "device", self._device_config(unit)) for unit in self._units]
         rows = list(zip(self._units, [device.facts() for device in devices], strict=True))
         return _Entries(
-            [_device_entry(unit, device, self._declaration(unit, _DEVICE_DECLARATION)) for unit, device in rows],
+            [_device_entry(unit, device, self._declaration(unit, _DEVICE_DECLARATION, {})) for unit, device in rows],
             [],
             [_device_endpoints(unit, device) for unit, device in rows],
         )
 
     def _images(self) -> Path:
-        variant = self._fault.firmware if self._fault and self._fault.firmware else None
-        return build_image_set(self._cache / (variant or "plain") / "build", fault=variant)
+        fault = self._fault.firmware if self._fault else None
+        sessions = _SMALL_SESSIONS if self._carrier == "small-firmware" else None
+        signed = self._profile == "release"
+        name = "-".join([fault or "plain", *(["small"] if sessions else []), *(["signed"] if signed else [])])
+        return build_image_set(self._cache / name / "build", fault=fault, sessions=sessions, signed=signed)
 
     def _start(self, stack: ExitStack, module: str, config: dict[str, Any]) -> Child:
         return stack.enter_context(Child(module, config, self._directory))
@@ -196,7 +250,11 @@ class VirtualBench:
         first, *rest = unit.address.split(".")
         # The front is a neighbour of the board's address, so that a scan of the board does not find the router.
         front = ".".join([first, *rest[:2], str(int(rest[2]) % 254 + 1)])
-        return {"name": unit.name, "host": front}
+        config = {"name": unit.name, "host": front}
+        if self._fault is None or not self._fault.relay:
+            return config
+        psks = psks_to_dict({unit.identity.encode(): unit.psk})
+        return {**config, "board_rules": list(self._fault.relay), "psks": psks}
 
     def _board_config(self, unit: Unit) -> dict[str, Any]:
         truth = self._directory / "truth"
@@ -208,8 +266,21 @@ class VirtualBench:
             "flash": str(self._directory / f"{unit.name}.flash"),
             "truth": str(truth / f"{unit.name}.csv"),
             "supply": self._supply(unit),
+            "fuses": _RELEASE_FUSES if self._profile == "release" else _LAB_FUSES,
             **(self._fault.board if self._fault else {}),
         }
+
+    def _program(self, images: Path) -> None:
+        """Write the flash of every board, as its maker does: with its fuses burnt no loader writes it any more."""
+        files = json.loads((images / "flasher_args.json").read_text(encoding="utf-8"))["flash_files"]
+        parts = {int(offset, 16): (images / name).read_bytes() for offset, name in files.items()}
+        slot = partitions.credentials(partitions.parse_table(parts[partitions.TABLE_OFFSET]))
+        assert slot is not None
+        for unit in self._units:
+            credentials = {slot.offset: _credentials(unit, self._directory / "secrets", slot.size)}
+            with Flash(self._directory / f"{unit.name}.flash") as flash:
+                for offset, data in (parts | credentials).items():
+                    flash.program(offset, data)
 
     def _device_config(self, unit: Unit) -> dict[str, Any]:
         return {
@@ -220,9 +291,9 @@ class VirtualBench:
             "switches": dict(self._fault.device) if self._fault else {},
         }
 
-    def _declaration(self, unit: Unit, of_product: Path) -> str:
+    def _declaration(self, unit: Unit, of_product: Path, of_build: Mapping[str, Any]) -> str:
         """Write what the maker declares of this device, and return the file's name."""
-        declared = yaml.safe_load(of_product.read_text(encoding="utf-8"))
+        declared = _merged(yaml.safe_load(of_product.read_text(encoding="utf-8")), of_build)
         name = f"dut-{unit.name}.yaml"
         text = yaml.safe_dump(_merged(declared, self._fault.declares if self._fault else {}), sort_keys=False)
         (self._directory / name).write_text(text, encoding="utf-8")
@@ -245,6 +316,20 @@ class VirtualBench:
         _write_private(self._directory / "endpoints.json", json.dumps({"boards": entries.endpoints}, indent=1) + "\n")
 
 
+def _credentials(unit: Unit, secret: Path, size: int) -> bytes:
+    """Return a board's NVS partition, made with Espressif's generator."""
+    rows = [
+        "key,type,encoding,value",
+        *("coaps,namespace,,", f"identity,data,string,{unit.identity}", f"psk,data,hex2bin,{unit.psk.hex()}"),
+        *("wifi,namespace,,", f"ssid,data,string,{_SSID}", f"passphrase,data,string,{unit.wifi_passphrase}"),
+    ]
+    table, made = secret / f"{unit.name}.csv", secret / f"{unit.name}.bin"
+    _write_private(table, "\n".join(rows) + "\n")
+    generator = [sys.executable, "-m", "esp_idf_nvs_partition_gen", "generate", str(table), str(made), hex(size)]
+    subprocess.run(generator, check=True, stdout=subprocess.DEVNULL)
+    return made.read_bytes()
+
+
 def _known_fault(name: str | None) -> Fault | None:
     if name is None:
         return None
@@ -259,9 +344,9 @@ def _carrier_of(fault: Fault | None, wanted: BoardCarrier | None) -> BoardCarrie
     if fault is None or fault.carrier == "relay":
         return wanted or "firmware"
     carrier: BoardCarrier = "device" if fault.carrier == "device" else "firmware"
-    if wanted not in (None, carrier):
+    if (wanted == "device") != (carrier == "device") and wanted is not None:
         raise BenchError(f"{fault.name} is a fault of the carrier {carrier}, not {wanted}: leave the carrier to it")
-    return carrier
+    return wanted or carrier
 
 
 def _merged(declared: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -287,7 +372,7 @@ def _board_entry(unit: Unit, facts: dict[str, Any], images: Path, declaration: s
         "firmware": str(images),
         "identity": unit.identity,
         "psk": {"file": f"secrets/{unit.name}.psk"},
-        "wifi": {"ssid": "virtual-bench", "passphrase": {"file": f"secrets/{unit.name}.wifi"}},
+        "wifi": {"ssid": _SSID, "passphrase": {"file": f"secrets/{unit.name}.wifi"}},
         "meter": f"meter-{unit.name}",
         "router": f"router-{unit.name}",
         "dut": declaration,

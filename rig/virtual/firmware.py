@@ -10,6 +10,7 @@ import json
 import platform
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ FAULTS = tuple(sorted(path.stem for path in (_SOURCES / "host" / "faults").glob(
 PROJECT = "coaps_server"
 SECURE_VERSION = 1
 """Of the images: boards of the virtual bench have one bit burnt, and start nothing older."""
+SBOM = "sbom.spdx.json"
+"""What the program is linked with, beside the images."""
 DEBIAN_PACKAGES = "cmake make gcc libc6-dev pkgconf libcoap3-dev libssl-dev"
 
 _STAMP = ".rig-firmware"
@@ -37,10 +40,14 @@ class _Variant:
     fault: str | None
     light_initial: str
     payload_encryption: bool
+    sessions: int | None
+    signed: bool
 
     @property
     def name(self) -> str:
-        return f"{self.fault or 'good'}-light-{self.light_initial}{'-payload' if self.payload_encryption else ''}"
+        sessions = f"-{self.sessions}-sessions" if self.sessions else ""
+        payload = "-payload" if self.payload_encryption else ""
+        return f"{self.fault or 'good'}-light-{self.light_initial}{payload}{sessions}"
 
     @property
     def cmake_options(self) -> list[str]:
@@ -48,42 +55,63 @@ class _Variant:
             f"-DFAULT={self.fault or ''}",
             f"-DLIGHT_INITIAL_ON={'ON' if self.light_initial == 'on' else 'OFF'}",
             f"-DPAYLOAD_ENCRYPTION={'ON' if self.payload_encryption else 'OFF'}",
+            *([f"-DMAX_SESSIONS={self.sessions}"] if self.sessions else []),
         ]
 
     @property
     def libraries(self) -> dict[str, str]:
         """Return the pkg-config names of what is linked, each with its plain name."""
-        libcoap = {"libcoap-3-openssl": "libcoap"}
+        libcoap = {"libcoap-3-openssl": "libcoap", "libssl": "libssl"}
         return libcoap | {"libcrypto": "libcrypto"} if self.payload_encryption else libcoap
 
 
 def build_image_set(
-    out: Path, *, fault: str | None = None, light_initial: str = "off", payload_encryption: bool = False
+    out: Path,
+    *,
+    fault: str | None = None,
+    light_initial: str = "off",
+    payload_encryption: bool = False,
+    sessions: int | None = None,
+    signed: bool = False,
 ) -> Path:
     """Build the firmware into the directory *out*, laid out as ESP-IDF's build directory, and return *out*.
 
     *fault* is None or one of FAULTS; *light_initial* is the first value of ``/light``, "on" or "off";
-    *payload_encryption* chooses the profile that has plain CoAP with encrypted payloads instead of coaps. CMake's own
-    trees go beside *out*. When nothing has changed since the last call, nothing runs. Processes that build at once
-    take turns. Raises BenchError when a tool or a header is missing or the build fails.
+    *payload_encryption* chooses the profile that has plain CoAP with encrypted payloads instead of coaps; *sessions* is
+    how many sessions are kept, None for the firmware's own number; *signed* adds secure boot's signature to the
+    application, made with a key that is drawn beside *out* and protects nothing. CMake's own trees go beside *out*.
+    When nothing has changed since the last call, nothing runs. Processes that build at once take turns. Raises
+    BenchError when a tool or a header is missing or the build fails.
     """
-    variant = _variant(fault, light_initial, payload_encryption)
+    variant = _variant(_Variant(fault, light_initial, payload_encryption, sessions, signed))
     out = out.absolute()
     fingerprint = _fingerprint(variant)
     with _turn(out.parent):
         if not _is_current(out, fingerprint):
             elf = _build_elf(out.parent / f"cmake-{variant.name}", variant)
-            _write_image_set(out, elf)
+            _write_image_set(out, elf, variant)
+            if signed:
+                _sign(out / _flash_files()["app"], out.parent / "signing-key.pem")
             (out / _STAMP).write_text(fingerprint, encoding="ascii")
     return out
 
 
-def _variant(fault: str | None, light_initial: str, payload_encryption: bool) -> _Variant:
-    if fault is not None and fault not in FAULTS:
-        raise BenchError(f"firmware: no fault is named {fault!r}; there are {', '.join(FAULTS)}")
-    if light_initial not in _LIGHT_VALUES:
-        raise BenchError(f"firmware: light_initial is {light_initial!r}; it must be 'on' or 'off'")
-    return _Variant(fault, light_initial, payload_encryption)
+def _variant(variant: _Variant) -> _Variant:
+    if variant.fault is not None and variant.fault not in FAULTS:
+        raise BenchError(f"firmware: no fault is named {variant.fault!r}; there are {', '.join(FAULTS)}")
+    if variant.light_initial not in _LIGHT_VALUES:
+        raise BenchError(f"firmware: light_initial is {variant.light_initial!r}; it must be 'on' or 'off'")
+    return variant
+
+
+def _sign(app: Path, key: Path) -> None:
+    """Sign an application as `idf.py secure-sign-data` does, with espsecure."""
+    espsecure = [sys.executable, "-m", "espsecure"]
+    if not key.exists():
+        _run([*espsecure, "generate-signing-key", "--version", "2", "--scheme", "rsa3072", str(key)])
+    draft = app.with_name(f".{app.name}.signed")
+    _run([*espsecure, "sign-data", "--version", "2", "--keyfile", str(key), "--output", str(draft), str(app)])
+    draft.replace(app)
 
 
 @contextlib.contextmanager
@@ -142,6 +170,12 @@ def _install_hint() -> str:
     return f"install it with: apt-get install -y --no-install-recommends {DEBIAN_PACKAGES}"
 
 
+def _version(library: str) -> str:
+    """Return a library's version, or nothing where its headers are not there to tell."""
+    asked = ["pkg-config", "--modversion", library]
+    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+
+
 def _run(command: list[str]) -> None:
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -151,7 +185,7 @@ def _run(command: list[str]) -> None:
         )
 
 
-def _write_image_set(out: Path, elf: bytes) -> None:
+def _write_image_set(out: Path, elf: bytes, variant: _Variant) -> None:
     version = (_SOURCES / "version.txt").read_text(encoding="utf-8").strip()
     table = partitions.table_from_csv((_SOURCES / "partitions.csv").read_text(encoding="utf-8"))
     files = _flash_files()
@@ -162,11 +196,27 @@ def _write_image_set(out: Path, elf: bytes) -> None:
         f"{PROJECT}.elf": elf,
         "flasher_args.json": json.dumps(_flasher_args(), indent=4).encode() + b"\n",
         "flash_args": _flash_args().encode(),
+        SBOM: json.dumps(_sbom(variant, version), indent=1).encode() + b"\n",
     }
     (out / _STAMP).unlink(missing_ok=True)
     for name, content in contents.items():
         _replace(out / name, content)
     (out / f"{PROJECT}.elf").chmod(0o755)
+
+
+def _sbom(variant: _Variant, version: str) -> dict[str, object]:
+    """Return the program and the libraries that it is linked with, as SPDX 2.3."""
+    libraries = variant.libraries | {"libssl": "OpenSSL"}
+    versions = {PROJECT: version} | {plain_name: _version(name) for name, plain_name in libraries.items()}
+    return {
+        "spdxVersion": "SPDX-2.3",
+        "SPDXID": "SPDXRef-DOCUMENT",
+        "name": PROJECT,
+        "packages": [
+            {"SPDXID": f"SPDXRef-{name}", "name": name, "versionInfo": found, "downloadLocation": "NOASSERTION"}
+            for name, found in versions.items()
+        ],
+    }
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -35,6 +35,7 @@ def test_device_retransmits_with_doubled_intervals(coap: Coaps, router: Router, 
         observation.cancel()
     copies = _copies(measure.sessions(capture, {coap.identity: coap.psk}))
     intervals = [later - earlier for earlier, later in pairwise(copies)]
+    measure.observe("retransmission_interval_s", intervals, "s")
     measure.check(
         "COAP-11",
         "first interval 2 to 3 s, each next one doubled (10 %), 5 copies within MAX_TRANSMIT_SPAN (45 s) and no more",

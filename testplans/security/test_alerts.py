@@ -88,8 +88,7 @@ def _after_a_fatal_alert(probe: Prober, *, ticket: bool) -> tuple[str, bool, str
 def _by_ticket(probe: Prober) -> str:
     """Tell of tickets, which are no part of the verdict: the clause speaks of session identifiers."""
     _, resumed, came = _after_a_fatal_alert(probe, ticket=True)
-    withdrawn = "the clause does not reach a ticket of which the server keeps no copy" if resumed else "withdrawn"
-    return f"{came} ({withdrawn})"
+    return f"{came}; the clause does not reach a ticket of which the server keeps no copy" if resumed else came
 
 
 def _answers_afterwards(session: ProbeSession, probe: Prober) -> str:

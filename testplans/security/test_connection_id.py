@@ -52,9 +52,10 @@ def test_connection_ids_are_negotiated_as_standardised(probe: Prober, dut: Decla
 
 @pytest.mark.requirement("CID-02")
 def test_a_client_that_moves_is_followed(probe: Prober, measure: Measure) -> None:
+    elsewhere = probe.wire()  # before the session, which is closed from there
     session = _with_connection_id(probe, measure, "CID-02")
     session.get(probe.life)
-    home, session.wire = session.wire, probe.wire()
+    home, session.wire = session.wire, elsewhere
     answer = _asked(session, probe.life)
     at_home = len(home.listen(0.5))
     probe.prove_alive()

@@ -17,7 +17,7 @@ from rig.fixtures.measure import Measure
 
 DTLS_1_3, DTLS_1_2 = 0xFEFC, 0xFEFD
 TLS_AES_128_GCM_SHA256, TLS_AES_128_CCM_8_SHA256 = 0x1301, 0x1305
-X25519, ED25519, ECDSA_SECP256R1_SHA256 = 0x001D, 0x0807, 0x0403
+X25519, SECP256R1, ED25519, ECDSA_SECP256R1_SHA256 = 0x001D, 0x0017, 0x0807, 0x0403
 COOKIE, KEY_SHARE = 44, 51
 ILLEGAL_PARAMETER = 47
 AMPLIFICATION_MAX = 3.0
@@ -85,7 +85,7 @@ def _client(probe: Prober, *more: tuple[int, bytes]) -> Client:
     share = X25519.to_bytes(2, "big") + (32).to_bytes(2, "big") + secrets.token_bytes(32)
     of_1_3: Extensions = pairs(
         OfferedVersions((DTLS_1_3, DTLS_1_2)),
-        SupportedGroups((X25519,)),
+        SupportedGroups((X25519, SECP256R1)),
         SignatureAlgorithms((ECDSA_SECP256R1_SHA256, ED25519)),
         Raw(KEY_SHARE, len(share).to_bytes(2, "big") + share),
     )

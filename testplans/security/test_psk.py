@@ -20,6 +20,7 @@ def test_handshake_with_ccm_8_carries_a_request(coap: Coaps, measure: Measure) -
     with measure.packets("handshake") as capture, coap.session() as session:
         response = session.get("/light")
     seen = measure.only_session(capture, {coap.identity: coap.psk})
+    measure.observe_session(seen)
     answers = [record for record in seen.application_data if not record.from_client]
     met = response.code == "2.05" and seen.suite == TLS_PSK_WITH_AES_128_CCM_8 and seen.established and bool(answers)
     measure.check(

@@ -135,12 +135,12 @@ def _stale(probe: Prober, bench: Bench) -> Iterator[tuple[str, ResumableSession]
         invented = replace(by_id, session_id=secrets.token_bytes(SESSION_ID_BYTES))
         yield "a random ticket", replace(invented, ticket=secrets.token_bytes(TICKET_BYTES))
     else:
-        for at in (0, len(by_ticket.ticket) // 2, -1):
+        for at in (0, len(by_ticket.ticket) // 2, len(by_ticket.ticket) - 1):
             yield f"its ticket with byte {at} changed", replace(by_ticket, ticket=_flipped(by_ticket.ticket, at))
-    if bench.board is not None:
+    before = by_ticket if by_ticket.ticket else by_id
+    if bench.board is not None and before.session_id:
         bench.reset()
-        kept = by_ticket if by_ticket.ticket else by_id
-        yield f"its {'ticket' if by_ticket.ticket else 'session id'} from before a restart", kept
+        yield f"its {'ticket' if before.ticket else 'session id'} from before a restart", before
 
 
 def _flipped(data: bytes, at: int) -> bytes:

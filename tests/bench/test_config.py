@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rig.bench.config import load_bench, read_psk
+from rig.bench.config import NetworkBoardConfig, load_bench, read_psk
 from rig.errors import ConfigError
 
 GOOD = """\
@@ -160,3 +160,44 @@ def test_wrong_power_names_its_line(tmp_path: Path, old: str, new: str, said: st
 @pytest.mark.parametrize("word", ["on", "off", "yes", "no", "On", "NO"])
 def test_words_of_yaml_1_1_are_text(tmp_path: Path, word: str) -> None:
     assert load_bench(write(tmp_path, GOOD.replace("light1", word))).boards[0].name == word
+
+
+NETWORK = GOOD.replace(
+    """\
+  - name: light1
+    mac: 7C:DF:A1:00:00:01
+    port: /dev/ttyUSB0
+""",
+    """\
+  - name: light1
+    type: network
+    host: 192.0.2.7
+""",
+)
+
+
+def test_a_network_device_has_an_address_and_no_mac(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, NETWORK)
+    device = load_bench(path).boards[0]
+    assert isinstance(device, NetworkBoardConfig)
+    assert (device.address, device.coaps_port, device.console) == ("192.0.2.7", 5684, None)
+    monkeypatch.setenv("LIGHT1_PSK", b"secret-key".hex())
+    assert read_psk(device, path) == b"secret-key"
+    monkeypatch.setenv("LIGHT1_PSK", "00" * 65)
+    with pytest.raises(ConfigError, match="1 to 64 bytes"):
+        read_psk(device, path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("    host: 192.0.2.7\n", "", "bench.yaml:2: boards.0.host: is missing"),
+        ("    host:", "    hots:", "bench.yaml:4: boards.0.hots: unknown key; did you mean 'host'?"),
+        ("type: network", "type: esp32", "bench.yaml:2: boards.0: input tag 'esp32'"),
+    ],
+)
+def test_a_mistake_in_a_network_device_is_told_by_its_key(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert old in NETWORK
+    with pytest.raises(ConfigError) as raised:
+        load_bench(write(tmp_path, NETWORK.replace(old, new)))
+    assert message in str(raised.value)

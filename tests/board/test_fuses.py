@@ -52,6 +52,19 @@ def test_a_new_chip_has_nothing_burnt_and_runs_on(virtual_boards, firmware_conte
     assert words["ROM prints on UART0"] == "always"
 
 
+def test_fuses_burnt_at_the_factory_are_those_that_espefuse_reads(virtual_boards, firmware_content, tmp_path):
+    burnt = {"SECURE_BOOT_EN": 1, "KEY_PURPOSE_0": 9, "WR_DIS": 1 << 23, "SOFT_DIS_JTAG": 7, "SECURE_VERSION": 1}
+    burnt |= {"SPI_BOOT_CRYPT_CNT": 7, "KEY_PURPOSE_1": 4, "RD_DIS": 2, "DIS_DIRECT_BOOT": 1, "DIS_USB_JTAG": 1}
+    virtual = virtual_boards("dut", firmware_content, fuses=burnt)
+    with virtual.open(tmp_path / "console.log") as board:
+        fuses = board.fuses()
+    assert (fuses.secure_boot_en, fuses.dis_direct_boot, fuses.dis_usb_jtag) == (True, True, True)
+    assert (fuses.soft_dis_jtag, fuses.spi_boot_crypt_cnt, fuses.secure_version) == (7, 7, 1)
+    assert fuses.key_blocks[0] == KeyBlock(0, "SECURE_BOOT_DIGEST0", read_protected=False, write_protected=True)
+    assert fuses.key_blocks[1] == KeyBlock(1, "XTS_AES_128_KEY", read_protected=True, write_protected=False)
+    assert (fuses.dis_pad_jtag, fuses.secure_boot_key_revoke) == (False, (False, False, False))
+
+
 @pytest.mark.filterwarnings("ignore:'parser:DeprecationWarning")  # espefuse, of click
 def test_burnt_fuses_are_told_in_words_and_no_key_is_shown(virtual_boards, firmware_content, tmp_path):
     virtual = virtual_boards("dut", firmware_content, efuse=str(tmp_path / "efuse"))

@@ -21,13 +21,14 @@ ROWS_OF_AREA = {
     "CID": 4,
     "T13": 3,
     "CRT": 3,
-    "COAP": 24,
+    "DCL": 2,
+    "COAP": 25,
     "OBS": 5,
     "MC": 2,
     "WIR": 7,
     "EXH": 5,
     "PLT": 8,
-    "ENE": 6,
+    "ENE": 10,
     "HIP": 1,
 }
 CORE = """

@@ -14,7 +14,9 @@ import yaml
 from rig.errors import BenchError
 from rig.formats import image, partitions
 from rig.formats.flasher_args import read_image_set
-from rig.virtual.firmware import FAULTS, build_image_set
+from rig.formats.sbom import read_components
+from rig.formats.signature import is_signed
+from rig.virtual.firmware import FAULTS, SBOM, build_image_set
 
 FIRMWARE = Path(__file__).resolve().parents[2] / "firmware"
 APP_SOURCES = sorted((FIRMWARE / "main" / "app").glob("*.c"))
@@ -118,18 +120,38 @@ def test_missing_libcoap_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         build_image_set(tmp_path / "out")
 
 
-def test_missing_libcrypto_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_openssl_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     libcoap = subprocess.run(
         ["pkg-config", "--variable=pcfiledir", "libcoap-3-openssl"], capture_output=True, text=True, check=True
     ).stdout.strip()
     (tmp_path / "libcoap-3-openssl.pc").write_bytes((Path(libcoap) / "libcoap-3-openssl.pc").read_bytes())
     monkeypatch.setenv("PKG_CONFIG_LIBDIR", str(tmp_path))
-    with pytest.raises(BenchError, match=r"libcrypto's headers .* not found.*libssl-dev"):
+    with pytest.raises(BenchError, match=r"libssl's headers .* not found.*libssl-dev"):
         build_image_set(tmp_path / "out", payload_encryption=True)
 
 
+def test_the_small_firmware_keeps_fewer_sessions_and_a_signed_one_carries_its_signature(built: Path) -> None:
+    small = build_image_set(built.parent / "small", sessions=8, signed=True)
+    options = (built.parent / "cmake-good-light-off-8-sessions" / "sdkconfig.h").read_text()
+    assert "#define CONFIG_MAX_SESSIONS 8\n" in options
+    signed, plain = (small / "coaps_server.bin").read_bytes(), (built / "coaps_server.bin").read_bytes()
+    assert is_signed(signed, image.parse(signed).length)
+    assert not is_signed(plain, image.parse(plain).length)
+    altered = signed[:0x400] + bytes([signed[0x400] ^ 1]) + signed[0x401:]
+    assert not is_signed(altered, image.parse(signed).length)
+
+
+def test_what_is_linked_is_listed_beside_the_images(built: Path) -> None:
+    versions = {one.name: one.version for one in read_components(built / SBOM)}
+    said = subprocess.run(
+        ["pkg-config", "--modversion", "libcoap-3-openssl"], capture_output=True, text=True, check=True
+    )
+    assert versions["libcoap"] == said.stdout.strip()
+    assert versions["coaps_server"] == (FIRMWARE / "version.txt").read_text().strip()
+
+
 def test_unknown_variants_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match=r"no fault is named 'plain'; there are any-psk-identity, plain-coap-open"):
+    with pytest.raises(BenchError, match=r"no fault is named 'plain'; there are any-psk-identity, busy-with-hellos"):
         build_image_set(tmp_path / "out", fault="plain")
     with pytest.raises(BenchError, match=r"light_initial is 'ON'"):
         build_image_set(tmp_path / "out", light_initial="ON")

@@ -96,6 +96,8 @@ def _opening(run: SampleRun) -> None:
         unix_s=1795163191.0,
         plan="demo",
         command=["rig", "demo", "--rig-flash=auto"],
+        root="plans",
+        repeat=[".venv/bin/python", "-m", "pytest", f"--rig-limits=l{run.hostile}.yaml"],
         host={"system": "Linux-6.1", "machine": "x86_64", "python": "3.11.2", "node": f"lab{run.hostile}"},
         versions={"aiocoap": "0.4.17", "esptool": "5.6.0"},
     )
@@ -110,7 +112,8 @@ def _opening(run: SampleRun) -> None:
     run.event("limits", file="limits.yaml", limits=limits)
     for name, title, clause, level in REQUIREMENTS:
         row = {"statement": f"{title}, as a statement.", "clause": clause, "level": level, "method": "see the test"}
-        run.event("requirement", id=name, title=title, **row)
+        evidence_for = {"etsi": ["5.5-10", "5.5-2" + run.hostile], "en18031": [], "nist": [], "hipaa": ["(e)(1)"]}
+        run.event("requirement", id=name, title=title, **row, evidence_for=evidence_for)
     parts = [("bootloader", 0x0, 21_248), ("partition-table", 0x8000, 3_072), ("app", 0x10000, 1_048_576)]
     app = {"project": "coaps-light", "version": "1.4.0" + run.hostile, "idf_version": "v5.3.1", "elf_sha256": "ab" * 32}
     run.event(
@@ -134,6 +137,12 @@ def _security(run: SampleRun) -> None:
     _case(run, "PSK-02", "pass", "alert decrypt_error; the right key worked before and after")
     _case(run, "CK-01", "deviation", "no HelloVerifyRequest in 3 handshakes", notes=["a SHOULD" + run.hostile])
     _case(run, "WIR-01", "fail", f"5683 answered 2.05 {run.hostile}")
+    exchange(run, "WIR-01", 3)
+    run.event("key_log", file="keys.log")
+    (run.directory / "keys.log").write_text("CLIENT_RANDOM 01 02\n")
+    run.event("observation", test="t", name="handshake_bytes", value=544, unit="B", suite="TLS_X" + run.hostile)
+    run.event("observation", test="t", name="resumption_bytes_saved", value=136, unit="B", suite="TLS_X" + run.hostile)
+    run.event("observation", test="t", name="retransmission_interval_s", value=[2.5, 4.9, 13.0], unit="s", suite="")
     run.event("bench_error", what="router relay", message=f"capture stopped early {run.hostile}")
     run.event("retry", what="connect", why="timeout", attempt=2)
     run.event("test_start", test="testplans/test_observe.py::test_tokens", requirements=["OBS-01"])
@@ -144,6 +153,23 @@ def _security(run: SampleRun) -> None:
         duration_s=1.0,
         message="router relay: capture stopped early",
     )
+
+
+def exchange(run: SampleRun, requirement: str, packets: int) -> None:
+    """Write an exchange of as many packets behind a verdict; three hundred of them at most are told in words."""
+    told = min(packets, 300)
+    rows = [
+        {
+            "t_s": run.t_s + 0.001 * n,
+            "from_client": n % 2 == 0,
+            "bytes": 75,
+            "port": 4000 + n,
+            "lines": ["ClientHello seq 0" + run.hostile, "x"],
+        }
+        for n in range(told)
+    ]
+    where = {"test": "testplans/test_security.py::test_x", "requirement": requirement, "file": "handshake.pcapng"}
+    run.event("exchange", **where, packets=rows, head=min(packets, 100), omitted=packets - told)
 
 
 def _case(run: SampleRun, requirement: str, state: str, observed: str, notes: list[str] | None = None) -> None:
@@ -238,7 +264,7 @@ def _loss(run: SampleRun) -> None:
     run.event("test_start", test=test, requirements=["HS-18"])
     attempts = [{"seed": seed, "ok": seed != 7, "duration_s": 0.4 + (seed % 5) * 1.03} for seed in range(20)]
     run.event("attempts", test=test, attempts=attempts)
-    row = {"statement": "at least 90 % succeed", "state": "inconclusive", "observed": "19 of 20"}
+    row = {"statement": "at least 90 % succeed", "state": "inconclusive", "observed": "19 of 20", "false_alarm": 3e-5}
     run.event("check", test=test, requirement="HS-18", **row, evidence=["handshake.pcapng", "../../etc/passwd"])
     run.event("test_end", test=test, outcome="failed", duration_s=44.0, message="")
     run.event("test_start", test="testplans/test_sleep.py::test_rsm_05", requirements=["RSM-05", "ENE-06"])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from rig.reports.html import write_report
+from tests.reports.conftest import SampleRun, exchange
 
 HOSTILE = "</td><script>alert(1)</script>\x1b[2J\u202e\ud800\"onload='x'"
 FETCHING = {"src", "srcset", "href", "action", "data", "poster", "background", "cite", "formaction", "xlink:href"}
@@ -60,8 +61,54 @@ def test_first_screen_and_every_row(make_run):
     assert "did not finish" not in page.text
     assert "router relay: capture stopped early" in page.text
     assert "-113,Undefined header" in page.text
-    assert ".venv/bin/rig run -k test_psk_01" in page.text
+    repeat = ".venv/bin/python -m pytest --rig-limits=l.yaml plans/testplans/test_security.py::test_"
+    assert f"{repeat}psk_01" in page.text
+    assert f"{repeat}wir_01" in page.text
     assert "19 of 20 handshakes succeeded" in page.text
+
+
+def test_a_verdict_that_is_no_pass_shows_what_proves_it(make_run):
+    page = read(write_report(make_run()))
+    assert "The exchange: 3 packets" in page.text
+    assert page.text.count("client → device") == 2
+    assert "0.002000 s" in page.text
+    assert "ETSI EN 303 645 (test groups of ETSI TS 103 701): 5.5-10, 5.5-2; 45 CFR 164.312: (e)(1)" in page.text
+    assert {"href": "keys.log"} in page.all("a")
+
+
+def test_a_long_exchange_says_how_much_of_it_is_in_the_capture_alone(make_run):
+    run_dir = make_run()
+    more = SampleRun(run_dir, lines=(run_dir / "journal.jsonl").read_text().splitlines())
+    for _ in range(200):
+        exchange(more, "WIR-01", 1000)
+    page = read(write_report(more.write()))
+    assert page.text.count("970 packets in between") == 200
+    assert page.text.count("ClientHello seq 0") == 3 + 200 * 30
+    assert (run_dir / "report.html").stat().st_size < 5_000_000
+
+
+def test_published_figures_stand_beside_the_measured_ones(make_run):
+    text = "".join(read(write_report(make_run())).text.split())
+    assert "PSKhandshake,UDPpayloadinbothdirectionsTLS_X360BcoursechapteronCoAPsecurity544B+51%" in text
+    assert "2.5s,4.9s,13swithin,within,+8%,1notmeasured" in text
+    assert "60%to84%coursechapteronDTLS25%-58%" in text
+
+
+def test_verdicts_that_rest_on_chance_have_a_sum_and_a_budget(make_run):
+    run_dir = make_run()
+    assert "is at most 3e-05; the budget of a plan is 0.0001." in read(write_report(run_dir)).text
+    more = SampleRun(run_dir, lines=(run_dir / "journal.jsonl").read_text().splitlines())
+    more.event("check", test="t", requirement="HS-18", state="pass", observed="x", false_alarm=9e-5)
+    assert (
+        "at most 0.00012; the budget of a plan is 0.0001, and it is exceeded." in read(write_report(more.write())).text
+    )
+
+
+def test_standards_are_told_as_evidence_for(make_run):
+    page = read(write_report(make_run()))
+    assert "ETSI EN 303 645 (test groups of ETSI TS 103 701): evidence for 2 of its parts" in page.text
+    assert page.text.rindex("5.5-2") < page.text.rindex("5.5-10")
+    assert "nothing here says that a device conforms to a standard, or is certified" in page.text
 
 
 def test_a_cut_run_says_so_plainly(make_run):

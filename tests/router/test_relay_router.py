@@ -16,7 +16,7 @@ import pytest
 
 from rig.errors import BenchError
 from rig.formats.pcapng import read_pcapng
-from rig.router import Counters, GilbertElliott, Impairment, RelayRouter, RouterError
+from rig.router import Counters, GilbertElliott, Impairment, PacketRule, RelayRouter, RouterError
 
 PATIENCE_S = 20.0
 
@@ -350,11 +350,14 @@ def test_noise_on_the_control_port_does_not_stop_the_relay(relay: str) -> None:
 def test_a_router_that_does_not_obey_is_found_out() -> None:
     """A peer that says ok to everything and has always the same in force."""
     state = {"impairment": Impairment(loss=1).to_dict(), "counters": dict.fromkeys(Counters.__annotations__, 0)}
-    answer = {"ok": True, "to_device": state, "to_client": state, "refused": 0, "overflowed": 0, "flows": []}
+    directions = {"to_device": state, "to_client": state}
+    answer = {"ok": True, **directions, "refused": 0, "overflowed": 0, "flows": [], "rules": []}
     with _yes_man(answer) as control, RelayRouter(control) as router:
         with pytest.raises(RouterError, match=r"loss 1.* instead of 10 in force to_device"):
             router.impair(to_device=Impairment(loss=10))
         router.impair(to_client=Impairment(loss=1))
+        with pytest.raises(RouterError, match="other rules in force: none"):
+            router.rules([PacketRule("to_client", "drop")])
 
 
 @contextlib.contextmanager

@@ -25,13 +25,14 @@ DUMB: dict[str, Answer] = {
     "answers every datagram with an alert": lambda _: ALERT_HANDSHAKE_FAILURE,
 }
 FAULTS_OF_THE_DEMO = ("plain-coap-open", "any-psk-identity", "deep-sleep-800ua", "deep-sleep-12ua")
+NOT_CLAIMED = {"WIR-06": "not-supported"}  # the firmware does not open plain CoAP
 SLOW = "not retransmits and not under_loss"
 
 
 def test_a_good_device_passes_the_demo(rig: Any, verdicts: Any, tmp_path: Path) -> None:
     run = rig("demo", "--json", "--run-dir", tmp_path / "run")
     assert run.returncode == 0, run.stderr
-    assert set(verdicts(run).values()) == {"pass"}
+    assert {one: state for one, state in verdicts(run).items() if state != "pass"} == NOT_CLAIMED
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     for row in summary["verdicts"]:
         for name in row["evidence"]:
@@ -47,7 +48,7 @@ def test_a_faulty_device_turns_its_requirement_red_and_no_other(name: str, rig: 
     run = rig("demo", "--json", "--fault", name, "-k", SLOW)
     assert run.returncode == 1, run.stderr
     found = verdicts(run)
-    assert {one for one, state in found.items() if state != "pass"} == set(fault.turns_red)
+    assert {one for one, state in found.items() if state != "pass"} == {*fault.turns_red, *NOT_CLAIMED}
     assert {found[one] for one in fault.turns_red} == {"fail"}
 
 
@@ -100,6 +101,6 @@ def _serve(device: socket.socket, answer: Answer, ended: threading.Event) -> Non
 def test_no_requirement_passes_on_a_device_that_is_none(dumb_bench: Path, rig: Any, verdicts: Any) -> None:
     run = rig("run", "--json", "--bench", dumb_bench)
     found = verdicts(run)
-    assert len(found) == 14
+    assert len(found) == 23
     assert "pass" not in found.values()
     assert run.returncode != 0

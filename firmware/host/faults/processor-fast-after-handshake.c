@@ -7,10 +7,11 @@ void __wrap_sessions_check(void);
 
 void __wrap_sessions_check(void)
 {
-    uint32_t completed = sessions_counts().completed;
+    static uint32_t completed;
 
     __real_sessions_check();
     if (sessions_counts().completed != completed) {
+        completed = sessions_counts().completed;
         chip_report(chip_now_ns(), "state wifi_busy");
     }
 }

@@ -7,10 +7,11 @@ void __wrap_sessions_check(void);
 
 void __wrap_sessions_check(void)
 {
-    uint32_t failed = sessions_counts().failed;
+    static uint32_t failed;
 
     __real_sessions_check();
     if (sessions_counts().failed != failed) {
+        failed = sessions_counts().failed;
         chip_report(chip_now_ns(), "state wifi_connect");
     }
 }

@@ -12,9 +12,15 @@ void __wrap_app_run(void);
 void __real_platform_deep_sleep(uint32_t duration_ms);
 void __wrap_platform_deep_sleep(uint32_t duration_ms);
 
+/* Asked for once a boot: each call clears what no deep sleep has kept. */
 static uint32_t *left_ms(void)
 {
-    return (uint32_t *)platform_retained() + LEFT_AT;
+    static uint32_t *retained;
+
+    if (retained == NULL) {
+        retained = platform_retained();
+    }
+    return retained + LEFT_AT;
 }
 
 void __wrap_platform_deep_sleep(uint32_t duration_ms)

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "number.h"
+#include "sdkconfig.h"
 
 typedef struct {
     const char *name;
@@ -13,7 +14,7 @@ typedef struct {
 } setting_t;
 
 static const setting_t settings[] = {
-    {"max_sessions", offsetof(config_t, max_sessions), 12, {1, 12}},
+    {"max_sessions", offsetof(config_t, max_sessions), CONFIG_MAX_SESSIONS, {1, CONFIG_MAX_SESSIONS}},
     {"max_handshakes", offsetof(config_t, max_handshakes), 4, {2, 6}},
     {"handshake_timeout_ms", offsetof(config_t, handshake_timeout_ms), 30000, {1000, 60000}},
     {"idle_timeout_s", offsetof(config_t, idle_timeout_s), 3600, {10, 86400}},

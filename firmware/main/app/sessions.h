@@ -21,9 +21,10 @@
 #include <stdint.h>
 
 #include "config.h"
+#include "sdkconfig.h"
 
 /* What the tables hold; config_t may ask for less. README.md has the arithmetic. */
-#define SESSIONS_MAX 12
+#define SESSIONS_MAX CONFIG_MAX_SESSIONS
 #define HANDSHAKES_MAX 6
 #define HELLOS_MAX 48
 

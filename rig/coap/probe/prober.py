@@ -125,11 +125,15 @@ class Prober:
         """Make a handshake and a request with the right credentials; raises `NoProofOfLife` without a 2.05."""
         client = self.client()
         client.timers = Timers(give_up_s=LIFE_S)
+        before = len(self.transcripts)
         try:
             with self.session(client) as session:
                 response = session.get(self.life)
         except DeviceError as error:
             raise NoProofOfLife(f"no proof of life: {error}") from error
+        finally:
+            for transcript in self.transcripts[before:]:
+                transcript.proof_of_life = True
         if response.code_text != "2.05":
             raise NoProofOfLife(f"no proof of life: GET {self.life} was answered {response.code_text}")
 
@@ -151,5 +155,5 @@ class Prober:
 
 def _closed(session: ProbeSession) -> None:
     with suppress(DeviceError):
-        if not session.ended:
+        if not session.ended and not session.wire.closed:
             session.close()

@@ -44,12 +44,16 @@ class Passed:
 
 @dataclass
 class Transcript:
-    """All that passed through one wire, in order. ``clients`` are those that spoke on it; they hold the keys."""
+    """All that passed through one wire, in order. ``clients`` are those that spoke on it; they hold the keys.
+
+    ``proof_of_life``: only that was asked for, so that it is evidence for nothing else.
+    """
 
     local: Endpoint
     remote: Endpoint
     passed: list[Passed] = field(default_factory=list)
     clients: list[Any] = field(default_factory=list)
+    proof_of_life: bool = False
 
 
 class Wire:
@@ -70,7 +74,7 @@ class Wire:
         self._socket.setblocking(False)
         self.refused = 0
         """How often the network said that nobody listens there (ICMP port unreachable)."""
-        self.transcript = Transcript(self._socket.getsockname(), remote)
+        self.transcript = Transcript(self._socket.getsockname(), self._socket.getpeername())
 
     def __enter__(self) -> Self:
         return self
@@ -84,6 +88,11 @@ class Wire:
     def local(self) -> Endpoint:
         """The wire's own address and port."""
         return self.transcript.local
+
+    @property
+    def closed(self) -> bool:
+        """Whether the port has been given up."""
+        return self._socket.fileno() < 0
 
     def fileno(self) -> int:
         """Return the socket's descriptor, for a selector."""

@@ -48,8 +48,6 @@ class Application:
 
     def connect(self, client: int) -> None:
         """A new session has this number."""
-        if self._wrong.observations_lost:
-            self.observations.clear()
         self._layers[client] = MessageLayer(self._wrong, self._draws, self._count_duplicate)
 
     def disconnect(self, client: int) -> None:
@@ -122,7 +120,6 @@ class Application:
         response = self.service.serve(now_s, observation.client, observation.request)
         resource = self.service.resource_of(observation.request)
         confirmable = resource is None or resource.observed == "CON" or observation.next_is_confirmable()
-        confirmable = confirmable or self._wrong.telemetry_confirmable
         if succeeded(response):
             response = self._numbered(observation, response)
         else:

@@ -58,7 +58,7 @@ def part_of(body: bytes, asked: Block | None, first_szx: int, wrong: Misbehaviou
     """
     if wrong.no_blocks:
         return None, body
-    size = asked or Block(0, False, SZX_1024 if wrong.large_blocks else SZX_DEFAULT)
+    size = asked or Block(0, False, SZX_DEFAULT)
     if asked is None and len(body) <= size.size:
         return None, body
     if size.number and size.offset >= len(body):

@@ -64,7 +64,8 @@ class Device:
     def deadline_s(self) -> float:
         """When `expire` has something to do."""
         server_s = self._server.deadline_s
-        return min(self._application.deadline_s, self._group.deadline_s, *([] if server_s is None else [server_s]))
+        due_s = min(self._application.deadline_s, self._group.deadline_s, *([] if server_s is None else [server_s]))
+        return max(due_s, self._silent_until_s)
 
     def receive(self, now_s: float, peer: Endpoint, datagram: bytes) -> list[Datagram]:
         """Take a datagram to the port of coaps in."""
@@ -79,6 +80,7 @@ class Device:
         except Crash:
             self._crash()
             return []
+        self._sleep_if_asked()
         return sent
 
     def receive_from_group(self, now_s: float, peer: Endpoint, datagram: bytes) -> None:
@@ -90,6 +92,8 @@ class Device:
     def expire(self, now_s: float) -> list[Datagram]:
         """Do what is due by *now_s*."""
         self._now_s = now_s
+        if now_s < self._silent_until_s:
+            return []
         sent = self._carry_out(self._server.expire(now_s))
         sent += self._send(self._application.expire(now_s))
         return sent + [Datagram(peer, data, from_group=True) for peer, data in self._group.expire(now_s)]
@@ -168,6 +172,15 @@ class Device:
         self._server = Server(settings, self._dtls_wrong)
         self._application = Application(self._wrong, self._draws, self._status)
         self._group = Group(self._wrong, self._draws, self._application.service)
+
+    def _sleep_if_asked(self) -> None:
+        """Sleep deeply: nobody is heard, and afterwards the sessions go on from what was stored of them."""
+        asked_s, self._application.service.power.asked_s = self._application.service.power.asked_s, None
+        if asked_s is not None:
+            self._silent_until_s = self._now_s + asked_s
+            self._boot_count += 1
+            self._reset_reason = "deep sleep"
+            self._server.restore()
 
     def _crash(self) -> None:
         """Start again: nothing of before is known, and until the network is up nobody is heard."""

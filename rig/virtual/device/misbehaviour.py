@@ -29,7 +29,6 @@ class Misbehaviour:
     szx_7_accepted: bool = False  # takes the reserved block size for 1024 bytes
     block1_gap_accepted: bool = False  # puts a body together of which a block is missing
     no_blocks: bool = False  # sends a body whole, however large and whatever was asked for
-    large_blocks: bool = False  # sends blocks of 1024 bytes to a client that asks for no size
 
     # Observation and retransmission
     tokens_mixed: bool = False  # notifies all observations of a client under the token of its newest
@@ -40,8 +39,6 @@ class Misbehaviour:
     no_jitter: bool = False  # begins each retransmission after exactly 2 s
     retransmits_for_ever: bool = False  # goes on retransmitting after MAX_RETRANSMIT
     observations_outlive_session: bool = False  # notifies a client whose session is closed
-    observations_lost: bool = False  # forgets the observations of all clients when one shakes hands
-    telemetry_confirmable: bool = False  # notifies readings in confirmable messages only
 
     # Multicast
     multicast: bool = False  # joins "All CoAP Nodes" on port 5683 (no fault in itself)

@@ -65,10 +65,6 @@ class Observations:
         """Take everything off the list that *client* observes."""
         self._all = [each for each in self._all if each.client != client]
 
-    def clear(self) -> None:
-        """Take everything off the list."""
-        self._all = []
-
     def changed(self, path: str) -> None:
         """Note that the resource has a new state."""
         for each in self._all:

@@ -17,6 +17,7 @@ _SHORT_BODY_MAX = 64
 _CELL_BYTES = 8
 _BLOB_BYTES = 64
 _PERIOD_MS = range(100, 3_600_001)
+_SLEEP_MS = range(1, 86_400_001)
 
 
 class Resource(ABC):
@@ -152,6 +153,29 @@ class Stats(Resource):
         """Return the figures of the moment."""
         del query, content_format
         return _json(self._status())
+
+
+class Power(Resource):
+    """Milliseconds of sleep, decimal. ``asked_s`` is what the device is still to do, None for nothing."""
+
+    path = "power"
+    attributes = ';rt="power";if="core.a";ct=0'
+    takes = (TEXT,)
+    methods = ("PUT",)
+
+    def __init__(self) -> None:
+        self.asked_s: float | None = None
+
+    def get(self, query: Query, content_format: int) -> bytes:
+        """Never asked for: PUT is the only method."""
+        raise NotImplementedError("power has no GET")
+
+    def change(self, body: bytes) -> tuple[bytes, bool]:
+        """Take the duration."""
+        if not (body.isascii() and body.isdigit() and len(body) <= len(str(_SLEEP_MS[-1])) and int(body) in _SLEEP_MS):
+            raise Refused("4.00", f"{_SLEEP_MS[0]} to {_SLEEP_MS[-1]} milliseconds were expected")
+        self.asked_s = int(body) / 1000
+        return b"", False
 
 
 class Blob(Resource):

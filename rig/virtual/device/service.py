@@ -9,7 +9,7 @@ from rig.virtual.device.answers import CHANGED, CONTENT, CONTINUE, VALID, Crash,
 from rig.virtual.device.blockwise import SZX_DEFAULT, Block, Uploads, block_of, part_of
 from rig.virtual.device.misbehaviour import Misbehaviour
 from rig.virtual.device.options import usable
-from rig.virtual.device.resources import Blob, Config, Core, Light, Resource, Sensor, Stats, Status
+from rig.virtual.device.resources import Blob, Config, Core, Light, Power, Resource, Sensor, Stats, Status
 
 _METHODS = {GET: "GET", POST: "POST", PUT: "PUT", DELETE: "DELETE"}
 _SUCCESS = range(0x40, 0x60)
@@ -35,7 +35,8 @@ class Service:
         self._begun: dict[int, _Begun] = {}
         config = Config()
         self.sensor = Sensor(config, status)
-        resources = (Light(), self.sensor, Blob(), Stats(status), config)
+        self.power = Power()
+        resources = (Light(), self.sensor, Blob(), Stats(status), config, self.power)
         self._resources: dict[str, Resource] = {each.path: each for each in (*resources, Core(resources))}
 
     @property

@@ -2,13 +2,14 @@
 
 from rig.virtual.faults.chip import CHIP_FAULTS
 from rig.virtual.faults.device import DEVICE_FAULTS
+from rig.virtual.faults.device_sessions import SESSION_FAULTS
 from rig.virtual.faults.fault import Carrier, Fault
 from rig.virtual.faults.firmware import FIRMWARE_FAULTS
 from rig.virtual.faults.relay import RELAY_FAULTS
 
 __all__ = ["FAULTS", "Carrier", "Fault", "fault_named"]
 
-FAULTS = (*FIRMWARE_FAULTS, *CHIP_FAULTS, *DEVICE_FAULTS, *RELAY_FAULTS)
+FAULTS = (*FIRMWARE_FAULTS, *CHIP_FAULTS, *DEVICE_FAULTS, *SESSION_FAULTS, *RELAY_FAULTS)
 
 
 def fault_named(name: str) -> Fault | None:

@@ -1,8 +1,8 @@
 """The relay's control protocol: TCP, one JSON object a line, one JSON line in answer.
 
-``hello``, ``clock``, ``forward``, ``impair``, ``read``, ``clear``, ``capture`` (the connection then carries pcapng
-until the asker shuts its side down) and ``capture_size`` (bytes given to a running capture). Whoever sets an impairment
-owns it: when that connection closes, however, the impairment is cleared.
+``hello``, ``clock``, ``forward``, ``impair``, ``rules``, ``read``, ``clear``, ``capture`` (the connection then carries
+pcapng until the asker shuts its side down) and ``capture_size`` (bytes given to a running capture). Whoever sets an
+impairment or rules owns them: when that connection closes, however, they are cleared.
 """
 
 import contextlib
@@ -15,6 +15,7 @@ from typing import Any
 
 from rig.errors import BenchError
 from rig.formats.impairment import Impairment
+from rig.formats.packet_rule import read_psks, read_rules
 from rig.formats.udp_packet import Endpoint
 from rig.virtual.relay.forwarding import Flow, Forwarding
 from rig.virtual.relay.netem import Netem
@@ -24,6 +25,7 @@ from rig.virtual.relay.recorder import Recorder, WallClock
 VERSION = 1
 _LONGEST_LINE = 65536
 _REPLY_TIMEOUT_S = 0.5
+_RULES = "rules"
 
 
 class RequestError(BenchError):
@@ -50,17 +52,21 @@ class Control:
         """Return the two queues by their name in the protocol."""
         return {"to_device": self.forwarding.to_device, "to_client": self.forwarding.to_client}
 
-    def reset(self, direction: str) -> None:
-        """Clear one direction, with what is in delay."""
-        netem = self.directions()[direction]
-        netem.configure(Impairment.none())
-        netem.purge()
-        self.owners.pop(direction, None)
+    def reset(self, name: str) -> None:
+        """Clear one direction, or the rules, with what is in delay."""
+        if name == _RULES:
+            self.forwarding.rules.configure((), {})
+            self.forwarding.rules.purge()
+        else:
+            netem = self.directions()[name]
+            netem.configure(Impairment.none())
+            netem.purge()
+        self.owners.pop(name, None)
 
     def reset_owned_by(self, connection: "Connection") -> None:
         """Clear what *connection* had set: its other end is gone."""
-        for direction in [name for name, owner in self.owners.items() if owner is connection]:
-            self.reset(direction)
+        for name in [name for name, owner in self.owners.items() if owner is connection]:
+            self.reset(name)
 
     def _accept(self) -> None:
         with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
@@ -123,6 +129,7 @@ class Connection:
             "clock": self._clock,
             "forward": self._forward,
             "impair": self._impair,
+            "rules": self._rules,
             "read": self._read,
             "clear": self._clear,
             "capture_size": self._capture_size,
@@ -155,6 +162,12 @@ class Connection:
         self._control.owners[direction] = self
         return {}
 
+    def _rules(self, request: dict[str, Any]) -> dict[str, Any]:
+        rules, psks = read_rules(request.get("rules")), read_psks(request.get("psks"))
+        self._control.forwarding.rules.configure(rules, psks)
+        self._control.owners[_RULES] = self
+        return {}
+
     def _read(self, _: dict[str, Any]) -> dict[str, Any]:
         directions = {name: _state(netem) for name, netem in self._control.directions().items()}
         forwarding = self._control.forwarding
@@ -163,11 +176,12 @@ class Connection:
             for flow in forwarding.flows()
         ]
         overflowed = _socket_drops(forwarding.sockets())
-        return {**directions, "refused": forwarding.refused, "overflowed": overflowed, "flows": flows}
+        counts = {"refused": forwarding.refused, "overflowed": overflowed}
+        return {**directions, **counts, "rules": forwarding.rules.state(), "flows": flows}
 
     def _clear(self, _: dict[str, Any]) -> dict[str, Any]:
-        for direction in self._control.directions():
-            self._control.reset(direction)
+        for name in (*self._control.directions(), _RULES):
+            self._control.reset(name)
         return {}
 
     def _capture_size(self, request: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """The relay's sockets: a front for each board endpoint, and behind it a socket for each client.
 
-The board sees every client as a peer of its own, with the client's port number where that is free.
+The board sees every client as a peer of its own, with the client's port number where that is free. On its way a
+datagram meets, from the client's side: the recorder, the rules that the rig has set, netem, the recorder again, and
+the rules by which the board behind is a faulty one. So a recording shows a faulty board's traffic as it would be.
 """
 
 import contextlib
@@ -15,6 +17,7 @@ from rig.formats.udp_packet import Endpoint, UdpPath
 from rig.virtual.relay.netem import Netem
 from rig.virtual.relay.reactor import Reactor
 from rig.virtual.relay.recorder import BOARD_SIDE, CLIENT_SIDE, Recorder
+from rig.virtual.relay.ruling import Ruling
 
 BUFFER_BYTES = 16 << 20
 BATCH = 32
@@ -47,7 +50,10 @@ class Flow:
 
 
 class Forwarding:
-    """Moves datagrams between fronts and boards, through one `Netem` per direction."""
+    """Moves datagrams between fronts and boards, through one `Netem` per direction.
+
+    ``rules`` are the rig's, ``board_rules`` those that make the board behind a faulty one.
+    """
 
     def __init__(self, host: str, reactor: Reactor, recorder: Recorder) -> None:
         self._host = host
@@ -59,6 +65,9 @@ class Forwarding:
         self.refused = 0
         self.to_device: Netem[Flow] = Netem(self._send_to_device)
         self.to_client: Netem[Flow] = Netem(self._send_to_client)
+        self.rules: Ruling[Flow] = Ruling(self._impair_to_device, self._impair_to_client)
+        self.board_rules: Ruling[Flow] = Ruling(self._deliver, self._arrive)
+        self._stages = (self.board_rules, self.rules, self.to_device, self.to_client)
 
     def front_for(self, board: Endpoint) -> Endpoint:
         """Return the front that leads to *board*, opening it at the first call."""
@@ -80,12 +89,12 @@ class Forwarding:
     def release(self) -> None:
         """Send what is due in either direction."""
         now_ns = time.monotonic_ns()
-        self.to_device.release(now_ns)
-        self.to_client.release(now_ns)
+        for stage in self._stages:
+            stage.release(now_ns)
 
     def wait_s(self) -> float | None:
         """Return how long nothing is due, None for ever."""
-        due = [t for t in (self.to_device.next_due_ns, self.to_client.next_due_ns) if t is not None]
+        due = [t for t in (stage.next_due_ns for stage in self._stages) if t is not None]
         return max(0, min(due) - time.monotonic_ns()) / 1e9 if due else None
 
     def _receive_from_client(self, front: Front) -> None:
@@ -93,7 +102,7 @@ class Forwarding:
         flow = self._flows.get((front.address, client)) or self._open(front, client)
         if self._recorder.active:
             self._recorder.record(CLIENT_SIDE, flow.to_device[0].packet(payload))
-        self.to_device.offer(time.monotonic_ns(), flow, payload)
+        self.rules.offer(time.monotonic_ns(), "to_device", flow, payload)
 
     def _receive_from_board(self, flow: Flow) -> None:
         try:
@@ -101,14 +110,28 @@ class Forwarding:
         except ConnectionRefusedError:  # ICMP port unreachable: the board's port is closed
             self.refused += 1
             return
+        self.board_rules.offer(time.monotonic_ns(), "to_client", flow, payload)
+
+    def _arrive(self, flow: Flow, payload: bytes) -> bool:
         if self._recorder.active:
             self._recorder.record(BOARD_SIDE, flow.to_client[0].packet(payload))
+        return self.rules.offer(time.monotonic_ns(), "to_client", flow, payload)
+
+    def _impair_to_device(self, flow: Flow, payload: bytes) -> bool:
+        self.to_device.offer(time.monotonic_ns(), flow, payload)
+        return True
+
+    def _impair_to_client(self, flow: Flow, payload: bytes) -> bool:
         self.to_client.offer(time.monotonic_ns(), flow, payload)
+        return True
 
     def _send_to_device(self, flow: Flow, payload: bytes) -> bool:
         # Recorded first: the other process may answer before this one has its next turn.
         if self._recorder.active:
             self._recorder.record(BOARD_SIDE, flow.to_device[1].packet(payload))
+        return self.board_rules.offer(time.monotonic_ns(), "to_device", flow, payload)
+
+    def _deliver(self, flow: Flow, payload: bytes) -> bool:
         try:
             flow.socket.send(payload)
         except ConnectionRefusedError:

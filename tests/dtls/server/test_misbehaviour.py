@@ -133,6 +133,10 @@ def cbc_first(make: NewPeer) -> bool:
     return said_hello(make(suites=(CCM_8, CBC))).server_hello.suite == CBC
 
 
+def last_suite(make: NewPeer) -> bool:
+    return said_hello(make(suites=(CCM_8, CBC))).server_hello.suite == CBC
+
+
 def dtls_1_0(make: NewPeer) -> bool:
     return agrees(make, version=DTLS_1_0)
 
@@ -186,6 +190,14 @@ def nonces_repeat(make: NewPeer) -> bool:
     peer = make().connected()
     sent = [peer.server.send(peer.address, b"x")[0].datagram for _ in range(4)]
     return len({parse_datagram(datagram)[0].fragment[:8] for datagram in sent}) < len(sent)
+
+
+def last_nonce_again_after_sleep(make: NewPeer) -> bool:
+    peer = make().connected()
+    before = peer.server.send(peer.address, b"before")[0].datagram
+    peer.server.restore()
+    after = peer.server.send(peer.address, b"after")[0].datagram
+    return parse_datagram(before)[0].fragment[:8] == parse_datagram(after)[0].fragment[:8]
 
 
 def any_version(make: NewPeer) -> bool:
