@@ -30,7 +30,7 @@ class Observation:
     def next(self, within_s: float = NOTIFICATION_S, *, acknowledge: bool = True) -> Message:
         """Return the next message with the observation's token that is no copy; raises `Silence`.
 
-        What else comes is kept for whoever asks for it.
+        What else comes is acknowledged, and kept for whoever asks for it.
         """
         message = self.session.hear_for(self.is_own, within_s)
         if message.type == Type.CON and acknowledge:

@@ -117,7 +117,7 @@ class ProbeSession:
         return self._unasked.popleft()
 
     def hear_for(self, wanted: Callable[[Message | NotCoap], bool], within_s: float) -> Message:
-        """Return the next message that is *wanted*, past others, which are kept; raises `Silence`.
+        """Return the next message that is *wanted*, past others, which are acknowledged and kept; raises `Silence`.
 
         A copy of a confirmable message, with a Message ID that came before, is acknowledged and not returned.
         """
@@ -192,14 +192,24 @@ class ProbeSession:
 
     def _hear_for(self, wanted: Callable[[Message | NotCoap], bool], within_s: float) -> Script[Message]:
         end_s = (yield Send()).t_s + within_s
+        looked_at = 0
         while True:
-            for one in tuple(self._unasked):
-                if isinstance(one, Message) and wanted(one):
-                    self._unasked.remove(one)
-                    if not (yield from self._is_copy(one)):
-                        return one
+            while looked_at < len(self._unasked):
+                one = self._unasked[looked_at]
+                if not isinstance(one, Message) or not wanted(one):
+                    looked_at += 1
+                    yield from self._let_go_on(one)
+                    continue
+                del self._unasked[looked_at]
+                if not (yield from self._is_copy(one)):
+                    return one
             left_s = end_s - (yield Send()).t_s
             self._unasked.append(self._read((yield from self.client.answer(max(0.0, left_s)))))
+
+    def _let_go_on(self, other: Message | NotCoap) -> Script[None]:
+        """Acknowledge a confirmable notification that is not the one: NSTART is 1, and the next one waits for it."""
+        if isinstance(other, Message) and other.type == Type.CON and other.code != coap.EMPTY:
+            yield from self._tell([Message(Type.ACK, coap.EMPTY, other.message_id)])
 
     def _is_copy(self, message: Message) -> Script[bool]:
         """Whether a message was handed out before; a confirmable one is then acknowledged."""
