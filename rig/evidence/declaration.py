@@ -119,6 +119,7 @@ class Figures(CheckedModel):
     boot_count: str | None = None
     free_heap_bytes: str | None = None
     handshakes: str | None = None
+    half_open: str | None = Field(None, description="handshakes that are under way")
     duplicates: str | None = Field(None, description="repeated requests that were recognised")
 
 

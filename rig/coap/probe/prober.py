@@ -9,12 +9,14 @@ from rig.coap.probe.session import ProbeSession
 from rig.coap.probe.wire import Transcript, Wire, run_together
 from rig.dtls.client import Client, Timers
 from rig.dtls.contents import ServerHelloDone
-from rig.dtls.conversation import Script
+from rig.dtls.conversation import Script, Wait
 from rig.errors import DeviceError
 from rig.formats.udp_packet import Endpoint
 
 LIFE_S = 8.0
 """How long a device may take to prove that it is alive: a handshake with its retransmissions."""
+
+TURN_S = 0.02
 
 
 class NoProofOfLife(DeviceError):
@@ -80,12 +82,15 @@ class Prober:
             wire.transcript.clients.append(client)
         return wire.run(script)
 
-    def together(self, parts: Sequence[tuple[Client, Script[Any]]]) -> list[Any]:
-        """Run scripts at once, each on a wire of its own; return what each returned."""
-        wires = [self.wire() for _ in parts]
+    def together(self, parts: Sequence[tuple[Client, Script[Any]]], *, at_once: int | None = None) -> list[Any]:
+        """Run scripts at once, each on a wire of its own; return what each returned.
+
+        *at_once*: no more than so many at a time, for a device that can hold no more handshakes.
+        """
+        turns, wires = _Turns(at_once or len(parts)), [self.wire() for _ in parts]
         for wire, (client, _) in zip(wires, parts, strict=True):
             wire.transcript.clients.append(client)
-        return run_together([(wire, script) for wire, (_, script) in zip(wires, parts, strict=True)])
+        return run_together([(wire, turns.take(script)) for wire, (_, script) in zip(wires, parts, strict=True)])
 
     def connect(self, client: Client | None = None, wire: Wire | None = None) -> ProbeSession:
         """Shake hands; the session is closed with the prober if it is not before.
@@ -157,3 +162,19 @@ def _closed(session: ProbeSession) -> None:
     with suppress(DeviceError):
         if not session.ended and not session.wire.closed:
             session.close()
+
+
+class _Turns:
+    """Lets so many scripts run at once; the others wait for their turn."""
+
+    def __init__(self, at_once: int) -> None:
+        self._free = at_once
+
+    def take(self, script: Script[Any]) -> Script[Any]:
+        while not self._free:
+            yield Wait(TURN_S)
+        self._free -= 1
+        try:
+            return (yield from script)
+        finally:
+            self._free += 1
