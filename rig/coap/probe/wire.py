@@ -5,7 +5,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, Self
 
 from rig.clock import now_s
 from rig.coap.errors import LocalNetworkError
@@ -15,9 +15,6 @@ from rig.formats.udp_packet import Endpoint
 _MAX_DATAGRAM = 65535
 _DISCARD = 9
 _MAX_LATENESS_S = 0.0005
-
-
-T = TypeVar("T")
 
 
 class Port(Protocol):
@@ -156,15 +153,17 @@ class GroupWire:
     """
 
     def __init__(self, group: Endpoint, host: str) -> None:
-        self._group, self._host = group, socket.gethostbyname(host)
+        self._host = socket.gethostbyname(host)
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         try:
             interface = socket.inet_aton(_address_towards(self._host))
             self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, interface)
+            self._socket.bind(("", 0))
         except OSError as error:
             self._socket.close()
             raise LocalNetworkError(f"no way to the group {group[0]}: {error}") from None
         self._socket.setblocking(False)
+        self.transcript = Transcript(self._socket.getsockname(), group)
 
     def __enter__(self) -> Self:
         return self
@@ -178,18 +177,14 @@ class GroupWire:
         """Return the socket's descriptor, for a selector."""
         return self._socket.fileno()
 
-    def run(self, script: Script[T]) -> T:
-        """Run a script to its end and return what it returns."""
-        found: T = run_together([(self, script)])[0]
-        return found
-
     def send(self, *datagrams: bytes) -> None:
         """Send datagrams to the group."""
         for datagram in datagrams:
             try:
-                self._socket.sendto(datagram, self._group)
+                self._socket.sendto(datagram, self.transcript.remote)
             except OSError as error:
-                raise LocalNetworkError(f"cannot send to the group {self._group[0]}: {error}") from None
+                raise LocalNetworkError(f"cannot send to the group {self.transcript.remote[0]}: {error}") from None
+            self.transcript.passed.append(Passed(now_s(), True, datagram))
 
     def read(self) -> bytes | None:
         """Return a datagram of the device that is there, or None."""
@@ -199,6 +194,7 @@ class GroupWire:
             except BlockingIOError:
                 return None
             if peer[0] == self._host:
+                self.transcript.passed.append(Passed(now_s(), False, datagram))
                 return datagram
 
 
