@@ -5,6 +5,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
+from rig.coap.probe.diagnosis import diagnose
 from rig.coap.probe.session import ProbeSession
 from rig.coap.probe.wire import GroupWire, Transcript, Wire, run_together
 from rig.dtls.client import Client, Timers
@@ -52,6 +53,8 @@ class Prober:
         self.life = life
         self.transcripts: list[Transcript] = []
         """What passed through every wire so far."""
+        self.sessions: list[ProbeSession] = []
+        """Every session so far, open or closed."""
         self._on_repeat = on_repeat
         self._stack = ExitStack()
 
@@ -112,6 +115,7 @@ class Prober:
         if len(client.sent) - hellos > 3:
             self._on_repeat(f"handshake: {len(client.sent) - hellos} flights were sent where 3 are needed")
         session = ProbeSession(wire, client, self._on_repeat)
+        self.sessions.append(session)
         self._stack.callback(_closed, session)
         return session
 
@@ -158,6 +162,10 @@ class Prober:
         except NoProofOfLife as error:
             return str(error)
         return ""
+
+    def diagnose(self) -> str:
+        """Return what a failure probably comes from, as far as it was seen here, or nothing."""
+        return diagnose(self.transcripts, [one.said for one in self.sessions], (self.identity, self.psk))
 
     @contextmanager
     def alive(self) -> Iterator[None]:

@@ -51,6 +51,8 @@ class Transcript:
     passed: list[Passed] = field(default_factory=list)
     clients: list[Any] = field(default_factory=list)
     proof_of_life: bool = False
+    refused: int = 0
+    """How often the network said that nobody listens there (ICMP port unreachable)."""
 
 
 class Wire:
@@ -69,8 +71,6 @@ class Wire:
             self._socket.close()
             raise LocalNetworkError(f"no way from {host or 'this host'}:{port} to {remote}: {error}") from None
         self._socket.setblocking(False)
-        self.refused = 0
-        """How often the network said that nobody listens there (ICMP port unreachable)."""
         self.transcript = Transcript(self._socket.getsockname(), self._socket.getpeername())
 
     def __enter__(self) -> Self:
@@ -80,6 +80,11 @@ class Wire:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def refused(self) -> int:
+        """How often the network said that nobody listens there (ICMP port unreachable)."""
+        return self.transcript.refused
 
     @property
     def local(self) -> Endpoint:
@@ -109,7 +114,7 @@ class Wire:
             try:
                 self._socket.send(datagram)
             except ConnectionRefusedError:  # reports an earlier datagram; this one was not sent yet
-                self.refused += 1
+                self.transcript.refused += 1
                 self._send_again(datagram)
             except OSError as error:
                 raise LocalNetworkError(f"cannot send to {self.transcript.remote}: {error}") from None
@@ -122,7 +127,7 @@ class Wire:
         except BlockingIOError:
             return None
         except ConnectionRefusedError:
-            self.refused += 1
+            self.transcript.refused += 1
             return None
         self.transcript.passed.append(Passed(now_s(), False, datagram))
         return datagram
