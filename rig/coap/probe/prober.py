@@ -5,8 +5,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
+from rig.coap.probe.diagnosis import diagnose
 from rig.coap.probe.session import ProbeSession
-from rig.coap.probe.wire import Transcript, Wire, run_together
+from rig.coap.probe.wire import GroupWire, Transcript, Wire, run_together
 from rig.dtls.client import Client, Timers
 from rig.dtls.contents import ServerHelloDone
 from rig.dtls.conversation import Script, Wait
@@ -31,7 +32,8 @@ class Prober:
     """Probes one device. A context manager: leaving it closes what is still open, at the device too.
 
     *endpoint* gives where the device is reached, through its router; *life* is the path whose GET proves that it is
-    alive; *on_repeat* is told of every step that was taken again.
+    alive; *on_repeat* is told of every step that was taken again. *host* gives where the device itself is, behind any
+    router: groups are asked and ports tried there.
     """
 
     def __init__(
@@ -42,13 +44,17 @@ class Prober:
         *,
         life: str = "/.well-known/core",
         on_repeat: Callable[[str], None] = _nothing,
+        host: Callable[[], str] | None = None,
     ) -> None:
         self._endpoint = endpoint
+        self._host = host or (lambda: endpoint()[0])
         self.identity = identity
         self.psk = psk
         self.life = life
         self.transcripts: list[Transcript] = []
         """What passed through every wire so far."""
+        self.sessions: list[ProbeSession] = []
+        """Every session so far, open or closed."""
         self._on_repeat = on_repeat
         self._stack = ExitStack()
 
@@ -72,6 +78,12 @@ class Prober:
     def wire(self, *, to: Endpoint | None = None, host: str = "", port: int = 0) -> Wire:
         """Open a UDP port towards the device, or to another endpoint; it is closed with the prober."""
         wire = self._stack.enter_context(Wire(to or self.endpoint, host=host, port=port))
+        self.transcripts.append(wire.transcript)
+        return wire
+
+    def group_wire(self, group: Endpoint) -> GroupWire:
+        """Open a UDP port from which a multicast group is asked, and on which the device's answers are heard."""
+        wire = self._stack.enter_context(GroupWire(group, self._host()))
         self.transcripts.append(wire.transcript)
         return wire
 
@@ -103,6 +115,7 @@ class Prober:
         if len(client.sent) - hellos > 3:
             self._on_repeat(f"handshake: {len(client.sent) - hellos} flights were sent where 3 are needed")
         session = ProbeSession(wire, client, self._on_repeat)
+        self.sessions.append(session)
         self._stack.callback(_closed, session)
         return session
 
@@ -149,6 +162,10 @@ class Prober:
         except NoProofOfLife as error:
             return str(error)
         return ""
+
+    def diagnose(self) -> str:
+        """Return what a failure probably comes from, as far as it was seen here, or nothing."""
+        return diagnose(self.transcripts, [one.said for one in self.sessions], (self.identity, self.psk))
 
     @contextmanager
     def alive(self) -> Iterator[None]:
