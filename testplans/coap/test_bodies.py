@@ -41,14 +41,17 @@ def test_bodies_of_any_size_damage_nothing(probe: Prober, dut: Declaration, meas
     with probe.session() as session:
         for target in targets:
             neighbours = [one for one in targets if one is not target]
-            before = [session.get(one.path).payload for one in neighbours]
+            own, *before = [session.get(one.path).payload for one in (target, *neighbours)]
             told[target.path] = _put_sizes(session, target)
             if SILENT in told[target.path].values():
                 break
+            _put_back(session, target, own)
             after = [session.get(one.path).payload for one in neighbours]
             damaged += [one.path for one, was, now in zip(neighbours, before, after, strict=True) if was != now]
         else:
+            own = session.get(targets[0].path).payload
             told[f"{targets[0].path} oversize"] = _put_oversize(session, targets[0])
+            _put_back(session, targets[0], own)
     died = probe.died()
     sound = all(_is_sound(size, code) for codes in told.values() for size, code in codes.items())
     puts = [f"PUT {path}: {', '.join(f'{n}: {code}' for n, code in codes.items())}" for path, codes in told.items()]
@@ -198,6 +201,12 @@ def _put_sizes(session: ProbeSession, resource: Resource) -> dict[int, str]:
             return {**codes, size: SILENT}
         codes[size] = _code(answer)
     return codes
+
+
+def _put_back(session: ProbeSession, resource: Resource, body: bytes) -> None:
+    """Give a resource that keeps what is put there what it had, where that fits into one message."""
+    if session.get(resource.path).payload != body and len(body) <= SIZES[-1]:
+        session.put(resource.path, body)
 
 
 def _put_oversize(session: ProbeSession, resource: Resource) -> dict[int, str]:
