@@ -7,6 +7,7 @@ import json
 import signal
 import socket
 import struct
+import threading
 
 import aiocoap.error
 import pytest
@@ -64,6 +65,18 @@ def test_handshake_is_no_request(server, forward, open_session):
         assert forwarder.application_data == []
         session.get("/light")
         assert len(forwarder.application_data) == 1
+
+
+def test_no_copies_of_a_request_pile_up_behind_a_late_handshake(server, forward, open_session):
+    # tinydtls says hello at 0, 2 and 6 s; a CON that waited for it since 0 s would be sent two or three times at once.
+    forwarder = forward(server.address)
+    forwarder.mute = True
+    unmute = threading.Timer(3.0, setattr, (forwarder, "mute", False))
+    unmute.start()
+    with open_session(forwarder.address) as session:
+        session.get("/light")
+    assert len(forwarder.application_data) == 1
+    unmute.join()
 
 
 def test_local_port_is_the_one_on_the_wire(server, forward, open_session):
