@@ -14,6 +14,7 @@ from rig.coap.probe import Prober, ProbeSession, request
 from rig.coap.probe.survey import (
     METHOD_NOT_ALLOWED,
     NOT_FOUND,
+    NOT_TRIED,
     PSK_SUITES,
     answering_udp_ports,
     open_tcp_ports,
@@ -92,7 +93,7 @@ def survey(prober: Prober, host: str, port: int) -> dict[str, Any]:
         },
         "ports": [
             {"transport": "udp", "port": port, "service": "coaps"},
-            *({"transport": kind, "port": one, "service": "unknown"} for kind, one in open_ports if one != port),
+            *({"transport": kind, "port": one, "service": "unknown"} for kind, one in open_ports if (kind, one) != ("udp", port)),
         ],
         "resources": resources or [{"path": "/", "methods": ["GET"], "purpose": "information"}],
     }
@@ -100,12 +101,12 @@ def survey(prober: Prober, host: str, port: int) -> dict[str, Any]:
 
 def _resource(session: ProbeSession, link: Link) -> dict[str, Any] | None:
     answers = survey_methods(session, link.target)
-    methods = [name for name, code in answers.items() if code not in (METHOD_NOT_ALLOWED, NOT_FOUND)]
+    methods = [name for name, code in answers.items() if code not in (METHOD_NOT_ALLOWED, NOT_FOUND, NOT_TRIED)]
     if not methods:
         return None
     purpose = next((_PURPOSES[name] for name in methods if name in _PURPOSES), "information")
     found: dict[str, Any] = {"path": link.target, "methods": methods, "purpose": purpose}
-    return found | (_representation(session, link) if "GET" in methods else {})
+    return found | (_representation(session, link) if answers["GET"] == "2.05" else {})
 
 
 def _representation(session: ProbeSession, link: Link) -> dict[str, Any]:
