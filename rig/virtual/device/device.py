@@ -147,7 +147,7 @@ class Device:
             self._application.disconnect(self._sessions.pop(peer))
 
     def _take_message(self, peer: Endpoint, data: bytes) -> list[Datagram]:
-        if peer not in self._sessions:  # the server lets data through before the handshake's end
+        if peer not in self._sessions:  # the server takes data before Finished: it is told to
             self._begin_session(peer)
         return self._send(self._application.receive(self._now_s, self._sessions[peer], data))
 
