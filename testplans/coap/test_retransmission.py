@@ -1,6 +1,6 @@
 """The device's own confirmable messages, to observers who keep silent: COAP-11, COAP-12, OBS-03."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import comb
@@ -34,6 +34,7 @@ ROUNDS = 3
 ROUND_S = 5.0
 SETTLE_S = 2.0
 AFTER_S = 3.0
+TOLD = 8
 RESTARTS = 2
 MESSAGE_IDS = 0x10000
 
@@ -335,7 +336,7 @@ def too_many_alike(samples: int) -> int:
 
     So many of a right device's are alike with a probability of no more than `FALSE_ALARM`.
     """
-    return next(alike for alike in range(2, samples + 2) if false_alarm(samples, alike) <= FALSE_ALARM)
+    return next(alike for alike in range(1, samples + 2) if false_alarm(samples, alike) <= FALSE_ALARM)
 
 
 def false_alarm(samples: int, alike: int) -> float:
@@ -364,5 +365,6 @@ def _first_ids(probe: Prober, resource: Resource, bench: Bench) -> list[int]:
     return found
 
 
-def _listed(values: Iterable[float]) -> str:
-    return ", ".join(f"{one:.2f}" for one in values) or "none"
+def _listed(values: Sequence[float]) -> str:
+    more = f" and {len(values) - TOLD} more" if len(values) > TOLD else ""
+    return (", ".join(f"{one:.2f}" for one in values[:TOLD]) or "none") + more

@@ -46,6 +46,7 @@ def test_the_chance_that_first_intervals_of_a_right_device_are_alike() -> None:
         alarms = sum(most_alike(firsts) >= too_many_alike(samples) for firsts in runs)
         assert alarms <= 3
     assert too_many_alike(8) == 6
+    assert too_many_alike(0) == 1
 
 
 @pytest.mark.parametrize(
