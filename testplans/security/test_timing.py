@@ -33,6 +33,7 @@ LAG_LIMIT_S = TOLERANCE_SHARE * FIRST_TOLERANCE * FIRST_TIMER_S
 """The second interval, 2 s within 10 %, has the same tolerance in seconds."""
 COPIES_NEEDED = 2
 SILENCE_S = 10.0
+TOLD = 6
 INTERNAL_ERROR = 80
 
 
@@ -245,7 +246,8 @@ def _ends(stopped: Sequence[Stopped]) -> str:
 
 
 def _listed(values: Sequence[float]) -> str:
-    return ", ".join(f"{one:.2f}" for one in values) or "no"
+    more = f" and {len(values) - TOLD} more" if len(values) > TOLD else ""
+    return (", ".join(f"{one:.2f}" for one in values[:TOLD]) or "no") + more
 
 
 def _flight(stopped: Stopped) -> list[Received]:

@@ -5,6 +5,7 @@ import itertools
 import secrets
 import socket
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -39,6 +40,7 @@ PATHS = {1280: 6, 576: 4}
 """Path MTU in bytes, and the block size exponent with which a message fits: 1024 and 256 bytes."""
 LARGEST_UPLOAD_BYTES = 2048
 TRANSFER_S = 3.0
+LOST_S = 0.5
 
 
 @pytest.mark.requirement("WIR-01")
@@ -134,18 +136,19 @@ def test_a_response_stays_in_its_session(bench: Bench, dut: Declaration, probe: 
             session.tell(message)
             sent[session].add(message.token)
         heard = {session: _tokens(session) for session in sent}
-    own = all(heard[session] == tokens for session, tokens in sent.items())
+    foreign = sum(len(heard[session] - tokens) for session, tokens in sent.items())
+    missing = sum(len(tokens - heard[session]) for session, tokens in sent.items())
     port = bench.board_config.coaps_port
     recordings = sorted(capture.path.parent.glob("*.pcapng"))
     in_clear = [f"{file.name} packet {n}" for file in recordings for n in _clear_messages(file, port)]
-    measure.check(
-        "WIR-04",
-        "each of two sessions gets the responses to its own requests, and no message leaves the device in clear",
-        own and not in_clear,
-        observed=f"two sessions with {REQUESTS} requests each: {'each its own responses' if own else 'not the same'}; "
-        f"CoAP in clear in {len(recordings)} recordings of this run: {', '.join(in_clear) or 'none'}",
-        evidence=[capture.path],
+    statement = "in each of two sessions come the responses to its own requests, and none leaves the device in clear"
+    observed = (
+        f"two sessions with {REQUESTS} requests each: {foreign} responses in the wrong one, {missing} did not come; "
+        f"CoAP in clear in {len(recordings)} recordings of this run: {', '.join(in_clear) or 'none'}"
     )
+    if missing and not foreign and not in_clear:
+        measure.inconclusive("WIR-04", statement, observed=observed, evidence=[capture.path])
+    measure.check("WIR-04", statement, not foreign and not in_clear, observed=observed, evidence=[capture.path])
 
 
 @pytest.mark.requirement("WIR-06")
@@ -178,8 +181,11 @@ def test_datagrams_fit_the_path(
     captures = []
     for mtu, exponent in PATHS.items():
         router.rules([_too_long_for(mtu, "to_client"), _too_long_for(mtu, "to_device")])
-        with measure.packets(f"mtu-{mtu}") as capture:
-            transfers[mtu] = list(_transfers(probe, dut, exponent))
+        with probe.session() as session:
+            # Before the recording: at first the device cannot know what this path takes.
+            _ask_for_all(session, dut)
+            with measure.packets(f"mtu-{mtu}") as capture:
+                transfers[mtu] = list(_transfers(probe, session, dut, exponent))
         router.clear()
         captures.append(capture.path)
         port = bench.board_config.coaps_port
@@ -265,7 +271,9 @@ def _planted(dut: Declaration, canaries: dict[str, str]) -> dict[str, Message]:
 def _sent_protected(probe: Prober, planted: dict[str, Message]) -> None:
     with probe.session() as session:
         for message in planted.values():
-            session.ask(message)
+            # It crosses whether it is answered or not; that it did is shown by decryption.
+            with suppress(DeviceError):
+                session.ask(message, within_s=TRANSFER_S)
 
 
 def _sent_in_clear(probe: Prober, to: tuple[str, int], planted: dict[str, Message]) -> set[str]:
@@ -315,20 +323,23 @@ def _sizes(session: ProbeSession, method: int, path: str, payload: bytes) -> lis
 
 
 def _tokens(session: ProbeSession) -> set[bytes]:
-    """Return the tokens of as many responses as were asked for."""
+    """Return the tokens of the responses that come, as many as were asked for."""
     found: set[bytes] = set()
-    while len(found) < REQUESTS:
-        message = session.hear_one()
-        if isinstance(message, Message) and message.code:
-            found.add(message.token)
+    with suppress(Silence):
+        while len(found) < REQUESTS:
+            message = session.hear_one(within_s=TRANSFER_S)
+            if isinstance(message, Message) and message.code:
+                found.add(message.token)
     return found
 
 
 def _clear_messages(recording: Path, port: int) -> Iterator[int]:
     """Yield the numbers of the packets in which the device says something in clear from its coaps port."""
     for number, packet in enumerate(read_pcapng(recording.read_bytes()).packets, 1):
+        if packet.interface.name != "board side":
+            continue
         datagram = parse_udp_packet(packet.data)
-        if packet.interface.name == "board side" and datagram.source[1] == port and _in_clear(datagram.payload):
+        if datagram.source[1] == port and _in_clear(datagram.payload):
             yield number
 
 
@@ -346,16 +357,28 @@ def _too_long_for(mtu: int, direction: Direction) -> PacketRule:
     return PacketRule(direction, "drop", Match(longer_than_bytes=mtu - HEADERS_BYTES))
 
 
-def _transfers(probe: Prober, dut: Declaration, exponent: int) -> Iterator[str]:
-    """Shake hands, read every resource and upload where that is possible; yield how each ended."""
+def _ask_for_all(session: ProbeSession, dut: Declaration) -> None:
+    """GET without a word on blocks, and once more if nothing comes: the answer may be longer than the path takes."""
+    for resource in dut.resources:
+        if resource.blockwise and "GET" in resource.methods:
+            message = request(GET, resource.path)
+            session.tell(message)
+            if not session.hear(LOST_S):
+                session.tell(message)
+                session.hear(LOST_S)
+
+
+def _transfers(probe: Prober, session: ProbeSession, dut: Declaration, exponent: int) -> Iterator[str]:
+    """Read every resource, upload where that is possible, and shake hands; yield how each ended."""
     uploads = [one for one in dut.resources if one.blockwise and {"PUT", "POST"} & set(one.methods)]
     try:
-        with probe.session() as session:
-            for resource in dut.resources:
-                if "GET" in resource.methods:
-                    yield f"GET {resource.path} {_download(session, resource.path, exponent)}"
-            for resource in uploads:
-                yield f"upload to {resource.path} {_upload(session, resource, exponent)}"
+        for resource in dut.resources:
+            if "GET" in resource.methods:
+                yield f"GET {resource.path} {_download(session, resource.path, exponent)}"
+        for resource in uploads:
+            yield f"upload to {resource.path} {_upload(session, resource, exponent)}"
+        with probe.session():
+            yield "handshake complete"
     except DeviceError as error:
         yield f"then {error}"
 

@@ -119,6 +119,16 @@ def test_wrong_key_ends_in_the_own_timeout(server, forward, open_session):
         assert session.get("/light").code == "2.05"
 
 
+def test_wrong_key_does_not_ride_on_a_session_with_the_right_one(server, forward, open_session):
+    forwarder = forward(server.address)
+    with open_session(forwarder.address) as session:
+        assert session.get("/light").code == "2.05"
+        with pytest.raises(ConnectTimeout):
+            open_session(forwarder.address, psk=b"x" * 16, connect_timeout_s=1.0).connect()
+        assert len(forwarder.clients) == 2
+        assert session.get("/light").code == "2.05"
+
+
 def test_unknown_identity_is_refused_by_alert(server, open_session):
     with pytest.raises(AlertReceived, match="unknown_psk_identity") as caught:
         open_session(server.address, identity="mallory").connect()

@@ -4,6 +4,11 @@ Verdicts on handshakes and messages come from here: what a stack underneath woul
 script or it does not happen.
 """
 
+from rig.coap.probe.hello import HelloAnswer as HelloAnswer
+from rig.coap.probe.hello import answers as answers
+from rig.coap.probe.hello import first_answer as first_answer
+from rig.coap.probe.hello import last_answer as last_answer
+from rig.coap.probe.hello import leave as leave
 from rig.coap.probe.observing import NotObserved as NotObserved
 from rig.coap.probe.observing import Observation as Observation
 from rig.coap.probe.outcome import Outcome as Outcome
@@ -19,3 +24,4 @@ from rig.coap.probe.wire import GroupWire as GroupWire
 from rig.coap.probe.wire import Transcript as Transcript
 from rig.coap.probe.wire import Wire as Wire
 from rig.coap.probe.wire import run_together as run_together
+from rig.coap.probe.witness import witness as witness
