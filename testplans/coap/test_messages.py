@@ -395,14 +395,16 @@ def _is_response(message: Message | NotCoap, asked: Message) -> bool:
 
 
 def _told(came: Sequence[Message | NotCoap]) -> str:
-    return ", ".join(str(one) if isinstance(one, NotCoap) else _name(one) for one in came) or "silence"
+    return ", ".join(_name(one) for one in came) or "silence"
 
 
 def _named(message: Message | NotCoap, names: Mapping[int, str]) -> str:
     return names.get(message.message_id, "nothing") if isinstance(message, Message) else "nothing"
 
 
-def _name(message: Message) -> str:
+def _name(message: Message | NotCoap) -> str:
+    if isinstance(message, NotCoap):
+        return f"{len(message.data)} bytes that are no message ({message.reason})"
     return message.type.name if message.code == coap.EMPTY else f"{message.type.name} {message.code_text}"
 
 

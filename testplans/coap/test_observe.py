@@ -26,6 +26,7 @@ OWN_PACE_S = 12.0
 READINGS = 3
 VALUES = 1 << 24
 MOSTLY = 0.5
+WITHOUT_DATA = (ContentType.ALERT, ContentType.HANDSHAKE, ContentType.CHANGE_CIPHER_SPEC)
 WANTED = {"command": "CON", "alarm": "CON", "configuration": "CON", "telemetry": "NON"}
 
 
@@ -120,11 +121,11 @@ def test_one_unacknowledged_notification_at_a_time(probe: Prober, dut: Declarati
 def test_an_observation_ends_with_its_session(probe: Prober, dut: Declaration, bench: Bench, measure: Measure) -> None:
     resource = _changeable(dut)
     closed = _after_end(probe, resource, lambda session: session.close())
-    told = f"after close_notify: {closed or 'nothing'}"
+    told = f"after close_notify: {', '.join(closed) or 'nothing'}"
     restarted: list[str] = []
     if bench.board is not None:
         restarted = _after_end(probe, resource, lambda _: bench.reset())
-        told += f"; after a reset: {restarted or 'nothing'}"
+        told += f"; after a reset: {', '.join(restarted) or 'nothing'}"
     measure.check(
         "OBS-05",
         "after the end of its session, and after a restart, an observer is sent no notification, least of all in clear",
@@ -242,22 +243,17 @@ def _after_end(probe: Prober, resource: Resource, end: Callable[[ProbeSession], 
         for value in resource.values[1::-1]:
             _put(changer, resource, value)
     came = session.wire.listen(AFTER_CLOSE_S)
-    return [_kind(one) for one in came if not _is_alert(one)]
+    return [kind for one in came for kind in _data_in(one)]
 
 
-def _kind(datagram: bytes) -> str:
+def _data_in(datagram: bytes) -> list[str]:
+    """Return what of a datagram may be a notification: application data, protected or not, and bytes in clear."""
     try:
         records = parse_datagram(datagram)
     except DecodeError:
-        return f"{len(datagram)} bytes that are no DTLS record"
-    return ", ".join(f"{ContentType(one.content_type).name} of epoch {one.epoch}" for one in records)
-
-
-def _is_alert(datagram: bytes) -> bool:
-    try:
-        return all(one.content_type == ContentType.ALERT for one in parse_datagram(datagram))
-    except DecodeError:
-        return False
+        return [f"{len(datagram)} bytes that are no DTLS record"]
+    carrying = [one for one in records if one.content_type not in WITHOUT_DATA]
+    return [f"application data, {'protected' if one.epoch else 'in clear'}" for one in carrying]
 
 
 def _rises(messages: Sequence[Message]) -> bool:

@@ -306,7 +306,9 @@ _MESSAGES = (
         "COAP-19",
         panics_above_bytes=100,
     ),
-    _fault("leaks-252-bytes", "MR5", "loses 252 bytes with each request", "EXH-05", "EXH-04", leak_bytes=252),
+    _fault(
+        "leaks-252-bytes", "MR5", "loses 252 bytes with each request", "EXH-05", "EXH-04", "COAP-23", leak_bytes=252
+    ),
 )
 
 _BLOCKS = (

@@ -6,9 +6,6 @@ it would not have heard is recorded as sent to it.
 
 from rig.virtual.faults.fault import Fault
 
-_PATH_MTU_576_PAYLOAD_BYTES = 576 - 20 - 8
-"""What an IPv4 packet of 576 bytes holds beside its header and UDP's."""
-
 RELAY_FAULTS: tuple[Fault, ...] = (
     Fault(
         "last-flight-sent-once",
@@ -19,25 +16,29 @@ RELAY_FAULTS: tuple[Fault, ...] = (
         relay=({"direction": "to_client", "action": "drop", "match": {"flight": 6, "repeated": True}},),
     ),
     Fault(
-        "large-datagrams-lost",
-        "neither sends nor takes a packet of more than 576 bytes: large transfers hang",
+        "hangs-at-mtu-576",
+        "answers nobody for 4 s when a large answer was lost and is asked for again",
         "MR13",
-        ("WIR-07", "COAP-19", "COAP-21"),
+        ("WIR-07",),
         "relay",
-        relay=tuple(
-            {"direction": direction, "action": "drop", "match": {"longer_than_bytes": _PATH_MTU_576_PAYLOAD_BYTES}}
-            for direction in ("to_client", "to_device")
+        relay=(
+            {
+                "direction": "to_device",
+                "action": "hang",
+                "value": 4,
+                "match": {"repeated": True, "coap": {"type": "CON", "code": "0.01", "path": "/blob"}},
+            },
         ),
     ),
     Fault(
         "handshake-dies-under-loss",
-        "has one try for each of its handshake flights: a lost one ends the handshake",
+        "neither repeats a flight nor hears one that is repeated: a handshake with a loss in it is over",
         "MR14",
-        ("HS-18", "HS-01", "HS-03"),
+        ("HS-03", "HS-18", "HS-01"),
         "relay",
         relay=tuple(
-            {"direction": "to_client", "action": "drop", "match": {"flight": flight, "repeated": True}}
-            for flight in (4, 6)
+            {"direction": direction, "action": "drop", "match": {"flight": flight, "repeated": True}}
+            for direction, flight in (("to_client", 4), ("to_client", 6), ("to_device", 5))
         ),
     ),
     Fault(
