@@ -26,7 +26,7 @@ BINS = 4000
 _POINTS = 20 * BINS
 """Bins of all plots together, so that many captures make coarser plots and not a larger file."""
 _PACKET_ROWS = 400
-_EXCHANGE_ROWS = 6000
+_EXCHANGE_ROWS = 4000
 """Packets of all exchanges together."""
 _FEWEST_ROWS = 30
 _CONSOLE_BYTES = 24_000
@@ -134,7 +134,7 @@ def _verdict(run: Run, verdict: Verdict, exchanges: Sequence[dict[str, Any]]) ->
         "judgements": verdict.judgements,
         "evidence": _links(run, verdict.evidence),
         "repeat": _repeat(run, verdict.deciding.test),
-        "proof": verdict.state is not State.PASS and bool(exchanges or verdict.deciding.test),
+        "proof": verdict.state not in (State.PASS, State.NOT_SUPPORTED) and bool(exchanges or verdict.deciding.test),
         "exchanges": exchanges,
         "evidence_for": [(title, ", ".join(told[key])) for key, title in STANDARDS.items() if told.get(key)],
     }

@@ -1,8 +1,8 @@
 """A bench file opened: one board with its console, meter and router, in order, and put back in reverse order."""
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -52,6 +52,8 @@ class Bench:
         self._log_path = log_path
         self._listeners = listeners
         self._stack = ExitStack()
+        self.may_provision = False
+        """Whether the rig gives the board its credentials: it flashed the board, and may do so again."""
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -84,6 +86,7 @@ class Bench:
         if config.firmware is None or mode == "never":
             self.reset()
             return None
+        self.may_provision = True
         images = self.images()
         provisioning = provisioning_of(config, self.path)
         with self._log_path.with_name(f"esptool-{config.name}.log").open("a", encoding="utf-8") as log:
@@ -94,6 +97,22 @@ class Bench:
                 on_progress=self._listeners.progress,
                 on_esptool=lambda line: print(line, file=log),
             )
+
+    @contextmanager
+    def provisioned(self, identity: str, psk: bytes) -> Iterator[None]:
+        """Give the board other credentials while the block runs, and its own back after it; each starts it again.
+
+        For benches that `may_provision`.
+        """
+        assert self.board is not None
+        assert isinstance(self.board_config, BoardConfig)
+        own = provisioning_of(self.board_config, self.path)
+        images = self.images()
+        try:
+            self.board.flash(images, replace(own, identity=identity, psk=psk))
+            yield
+        finally:
+            self.board.flash(images, own)
 
     def images(self) -> ImageSet:
         """Return the images that the bench file names for the board."""

@@ -24,6 +24,12 @@ def _mac(text: str) -> str:
     return text.lower()
 
 
+def _held_by_the_client(identity: str) -> str:
+    if len(identity.encode()) > 32:
+        raise ValueError(f"has {len(identity.encode())} bytes; the rig's coaps client holds 32")
+    return identity
+
+
 def _command(value: object) -> object:
     """Split a command that stands in one line as a shell would; no shell will see it."""
     return shlex.split(value) if isinstance(value, str) else value
@@ -92,6 +98,7 @@ class BoardConfig(DeviceConfig):
     """One board: who it is (MAC), where its console is, and what it is flashed with."""
 
     type: Literal["esp32c3"] = "esp32c3"
+    identity: Annotated[str, Field(min_length=1), AfterValidator(_held_by_the_client)]
     mac: Mac
     port: str = Field(description="console: a device path or rfc2217://HOST:PORT")
     address: str | None = Field(None, description="network address; without it, the console's network_up mark tells")

@@ -161,13 +161,13 @@ class Board:
         with self._in_loader() as port:
             overwrite(port, part, mac=self.mac, recovery=self._recovery(), after="no-reset")
 
-    def read_flash(self, offset: int, size: int) -> bytes:
-        """Return *size* bytes of flash from *offset* on, and start the board again.
+    def read_flash(self, *places: tuple[int, int]) -> tuple[bytes, ...]:
+        """Return what is in flash at each of *places* (offset and size in bytes), and start the board again.
 
         Raises WrongBoard, BoardDead, BenchError.
         """
         with self._in_loader() as port:
-            return read_flash(port, offset, size, mac=self.mac, recovery=self._recovery(), after="no-reset")
+            return read_flash(port, places, mac=self.mac, recovery=self._recovery(), after="no-reset")
 
     def hard_reset(self) -> None:
         """Reset the chip through EN; waiting for the network counts from here."""

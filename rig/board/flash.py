@@ -146,9 +146,14 @@ def overwrite(
 
 
 def read_flash(
-    port: SerialPort, offset: int, size: int, *, mac: str, recovery: Recovery | None = None, after: After = "hard-reset"
-) -> bytes:
-    """Read *size* bytes of flash from *offset* on; the board restarts as *after* says.
+    port: SerialPort,
+    places: Sequence[tuple[int, int]],
+    *,
+    mac: str,
+    recovery: Recovery | None = None,
+    after: After = "hard-reset",
+) -> tuple[bytes, ...]:
+    """Read flash at each of *places*, offset and size in bytes; the board restarts as *after* says.
 
     Raises WrongBoard, BoardDead, BenchError.
     """
@@ -159,7 +164,8 @@ def read_flash(
         check_mac(port, expected=mac, found=read_mac(port, rom))
         _prepared(port, rom)
         try:
-            return bytes(read(_with_stub(rom), offset, size, no_progress=True))
+            loader = _with_stub(rom)
+            return tuple(bytes(read(loader, offset, size, no_progress=True)) for offset, size in places)
         except FAILURES as error:
             raise BenchError(f"port {port.url}: flash cannot be read: {first_line(error)}; check the cable") from error
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 from rig.errors import ConfigError
 
-PSK_BYTES = 16
-MAX_IDENTITY_BYTES = 32
+MAX_PSK_BYTES = 64
+MAX_IDENTITY_BYTES = 128
 MAX_SSID_BYTES = 32
 MIN_PASSPHRASE_BYTES = 8
 MAX_PASSPHRASE_BYTES = 63
@@ -18,9 +18,10 @@ _MIN_PAGES = 3
 class Provisioning:
     """The secrets of one board; its ``repr`` shows none of them.
 
-    ``identity``: PSK identity, 1 to 32 bytes of UTF-8. ``psk``: exactly 16 bytes, none of them NUL (a library on the
-    way takes keys as C strings). ``wifi_ssid``: at most 32 bytes (IEEE 802.11-2020, 9.4.2.2). ``wifi_passphrase``: 8 to
-    63 bytes (IEEE 802.11-2020, J.4.1), or empty for an open network. Anything else is a ConfigError.
+    ``identity``: PSK identity, 1 to 128 bytes of UTF-8. ``psk``: 1 to 64 bytes (RFC 4279 5.3), none of them NUL (a
+    library on the way takes keys as C strings). ``wifi_ssid``: at most 32 bytes (IEEE 802.11-2020, 9.4.2.2).
+    ``wifi_passphrase``: 8 to 63 bytes (IEEE 802.11-2020, J.4.1), or empty for an open network. Anything else is a
+    ConfigError.
     """
 
     identity: str
@@ -33,8 +34,8 @@ class Provisioning:
         _check_text("wifi_ssid", self.wifi_ssid, 0, MAX_SSID_BYTES)
         if self.wifi_passphrase:
             _check_text("wifi_passphrase", self.wifi_passphrase, MIN_PASSPHRASE_BYTES, MAX_PASSPHRASE_BYTES)
-        if len(self.psk) != PSK_BYTES:
-            raise ConfigError(f"psk: has {len(self.psk)} bytes, must have {PSK_BYTES}; draw 16 random ones")
+        if not 1 <= len(self.psk) <= MAX_PSK_BYTES:
+            raise ConfigError(f"psk: has {len(self.psk)} bytes, must have 1 to {MAX_PSK_BYTES}; draw 16 random ones")
         if 0 in self.psk:
             raise ConfigError(f"psk: byte {self.psk.index(0)} is NUL, which libraries read as its end; draw another")
 

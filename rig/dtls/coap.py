@@ -44,8 +44,37 @@ class OptionNumber(IntEnum):
 
 EMPTY = 0x00
 GET, POST, PUT, DELETE = 0x01, 0x02, 0x03, 0x04
+RESERVED_SZX = 7
 
 Options = tuple[tuple[int, bytes], ...]
+
+
+def uint(value: int) -> bytes:
+    """Return an option's value of format uint: as few bytes as it takes (RFC 7252 3.2)."""
+    return value.to_bytes((value.bit_length() + 7) // 8, "big")
+
+
+@dataclass(frozen=True)
+class Block:
+    """The value of a Block option (RFC 7959 2.2): number of the block, whether more follow, and the size exponent."""
+
+    number: int
+    more: bool
+    szx: int
+
+    @property
+    def size(self) -> int:
+        """The block's length in bytes; the reserved exponent 7 counts as 6."""
+        return 1 << min(self.szx, RESERVED_SZX - 1) + 4
+
+    @property
+    def offset(self) -> int:
+        """Where in the body the block begins."""
+        return self.number * self.size
+
+    def encode(self) -> bytes:
+        """Return the option's value."""
+        return uint(self.number << 4 | self.more << 3 | self.szx)
 
 
 @dataclass(frozen=True)
@@ -72,20 +101,46 @@ class Message:
     @property
     def observe(self) -> int | None:
         """The Observe option's value (RFC 7641 section 2), or None."""
-        values = self.values(OptionNumber.OBSERVE)
-        return int.from_bytes(values[0], "big") if values else None
+        return self.uint(OptionNumber.OBSERVE)
 
     def values(self, number: int) -> tuple[bytes, ...]:
         """Return the values of all options with this number."""
         return tuple(value for each, value in self.options if each == number)
 
+    def uint(self, number: int) -> int | None:
+        """Return the value of the first option with this number as a uint (RFC 7252 3.2), or None."""
+        values = self.values(number)
+        return int.from_bytes(values[0], "big") if values else None
+
+    def block(self, number: int) -> Block | None:
+        """Return the Block option of this number, 23 or 27, or None."""
+        value = self.uint(number)
+        return None if value is None else Block(value >> 4, bool(value & 8), value & 7)
+
     def encode(self) -> bytes:
         """Return the message's bytes."""
         if len(self.token) > MAX_TOKEN_LENGTH:
             raise ValueError(f"a token has at most {MAX_TOKEN_LENGTH} bytes, not {len(self.token)}")
-        head = bytes((1 << 6 | self.type << 4 | len(self.token), self.code)) + self.message_id.to_bytes(2, "big")
         payload = bytes((PAYLOAD_MARKER,)) + self.payload if self.payload else b""
-        return head + self.token + _encode_options(self.options) + payload
+        return frame(self.type, self.code, self.message_id, self.token, _encode_options(self.options) + payload)
+
+
+def frame(
+    type: Type,
+    code: int,
+    message_id: int,
+    token: bytes = b"",
+    rest: bytes = b"",
+    *,
+    version: int = 1,
+    token_length: int | None = None,
+) -> bytes:
+    """Return a message's bytes, of which any may be wrong (RFC 7252 section 3).
+
+    *rest* is what follows the token; *token_length* is what the header says of the token, by default the truth.
+    """
+    length = len(token) if token_length is None else token_length
+    return bytes((version << 6 | type << 4 | length, code)) + message_id.to_bytes(2, "big") + token + rest
 
 
 def decode(data: bytes) -> Message:

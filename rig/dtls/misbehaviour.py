@@ -41,7 +41,7 @@ class Misbehaviour:
     no_replay_window: bool = False  # takes a record again
     replay_window_bits: int = 64  # fewer make the server forget, and drop what is merely late
     forged_record_moves_window: bool = False  # notes a sequence number before it has checked the record
-    bad_record_closes: bool = False  # a record that does not open ends the session
+    bad_record_closes: bool = False  # a record that does not open ends the session (not one with a connection id)
     nonces_repeat: bool = False  # seals record after record with the same few nonces (CCM and GCM)
     last_nonce_again_after_sleep: bool = False  # stores a record's number before it sends the record, and not after
     any_version: bool = False  # takes protected records that say DTLS 1.0

@@ -230,7 +230,7 @@ class ServerSession:
             self._take_data(plaintext)
 
     def _take_unopened(self, record: Record | CidRecord) -> None:
-        if self.established and self._wrong.bad_record_closes:
+        if self.established and self._wrong.bad_record_closes and isinstance(record, Record):
             self._fail(Alert(FATAL, 20))
         of_handshake = isinstance(record, Record) and record.content_type == ContentType.HANDSHAKE
         if not self.established and self._wrong.any_key and of_handshake:

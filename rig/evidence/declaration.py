@@ -77,6 +77,15 @@ class OpenPort(CheckedModel):
     service: str
 
 
+class Period(CheckedModel):
+    """How often a resource changes by itself, and the PUT by which a tester changes that: ``{ms}`` is the time."""
+
+    path: UriPath
+    body: str = "{ms}"
+    ms: int = Field(ge=1, description="what it is set to, and will be set back to")
+    shortest_ms: int = Field(ge=1)
+
+
 class Resource(CheckedModel):
     """One CoAP resource: ``path`` with its query, if it needs one, as a client writes it."""
 
@@ -86,6 +95,7 @@ class Resource(CheckedModel):
     observable: bool = False
     notifications: MessageType | None = Field(None, description="message type of its notifications")
     values: tuple[str, ...] = Field((), description="bodies that PUT takes, each of which changes the resource")
+    period: Period | None = Field(None, description="for one that changes by itself")
     content_format: int | None = Field(None, ge=0, le=65535, description="of what GET answers")
     max_body_bytes: int | None = Field(None, ge=1, description="the largest body that it takes")
     blockwise: bool = Field(False, description="GET answers more than one datagram holds; PUT or POST takes more")
@@ -109,6 +119,7 @@ class Figures(CheckedModel):
     boot_count: str | None = None
     free_heap_bytes: str | None = None
     handshakes: str | None = None
+    half_open: str | None = Field(None, description="handshakes that are under way")
     duplicates: str | None = Field(None, description="repeated requests that were recognised")
 
 

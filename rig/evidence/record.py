@@ -57,6 +57,7 @@ class RunRecord:
         self.directory = directory
         self.run_id = directory.name
         self._worker = worker
+        self._leader = os.getppid()
         self._lock = threading.Lock()
         self._secrets: tuple[str, ...] = ()
         self._began_s = now_s()
@@ -86,7 +87,12 @@ class RunRecord:
         self._secrets = tuple({*self._secrets, *(text for text in texts if text)})
 
     def write(self, event: str, /, **fields: Any) -> None:
-        """Append one event; verdicts are also synced to the disk. Thread-safe."""
+        """Append one event; verdicts are also synced to the disk. Thread-safe.
+
+        A worker whose leader has died writes no verdict more: the virtual bench has died with it, and not the device.
+        """
+        if event in _SYNCED and self._worker and os.getppid() != self._leader:
+            raise RecordError(f"{self._path}: the process that led the run is gone; nothing is judged any more")
         line = json.dumps({"t_s": round(now_s(), 6), "event": event, **fields}, ensure_ascii=True, default=_plain)
         for secret in self._secrets:
             line = line.replace(secret, "[secret]")

@@ -20,6 +20,10 @@ class NoVerdict(AssertionError):
     """What was observed allows no verdict on the device; the record already says so."""
 
 
+_SHOWN_BY_NOTHING = {State.PASS, State.NOT_SUPPORTED, State.NOT_RUN}
+"""Verdicts that say nothing against the device, so that no exchange has to prove them."""
+
+
 class Verifier:
     """States the verdicts of one test on the requirements that its marker names."""
 
@@ -32,7 +36,9 @@ class Verifier:
         """The ids on which this test has stated a verdict."""
 
     def show(self, requirement: str, evidence: Sequence[Path]) -> None:
-        """Put the exchange that proves a verdict into the record, where there is one; called for each that is no pass.
+        """Put the exchange that proves a verdict into the record, where there is one.
+
+        Called for each verdict that is against the device, or none.
 
         *evidence* are the files that the verdict names.
         """
@@ -93,7 +99,7 @@ class Verifier:
             notes=list(notes),
             false_alarm=false_alarm,
         )
-        if state is not State.PASS:
+        if state not in _SHOWN_BY_NOTHING:
             self.show(requirement, evidence)
 
     def measure(

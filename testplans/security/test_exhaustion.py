@@ -32,7 +32,7 @@ FLOOD_TIMERS = Timers(first_s=0.4, give_up_s=1.0)
 BURSTS = (50, 200, 800)
 OBSERVATIONS = 30
 QUIET_S = 0.3
-ANSWER_S = 2.0
+ANSWER_S = 5.0
 HEAP_SHARE = 0.1
 """Of the free heap, what a flood may leave allocated: caches that a first use fills."""
 
@@ -286,7 +286,7 @@ class Fuzz:
     def _alter_handshake(self, count: int) -> None:
         """Alter messages of a handshake before they are protected: its ClientHello, and its last flight."""
         client, wire = self._probe.client(), self._probe.wire()
-        client.timers = Timers(give_up_s=ANSWER_S)
+        client.timers = Timers(give_up_s=2.0)
         hellos = count // 2
         strangers = (self._probe.client() for _ in range(hellos))
         # From one port all the time: what a device bounds by address is not what is tried here.

@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 
 import pytest
@@ -11,13 +12,13 @@ from rig.board import Board, Console
 from rig.clock import now_s
 from rig.coap.probe import Prober, ProbeSession, request
 from rig.dtls.coap import GET, PUT
-from rig.dtls.session import Session
+from rig.dtls.session import SeenRecord, Session
 from rig.errors import DeviceError
 from rig.evidence.declaration import Declaration
 from rig.fixtures.coaps import Coaps
 from rig.fixtures.measure import Measure
+from rig.fixtures.partitions import read_data_partitions
 from rig.fixtures.sleep import deep_sleep_of, put_to_sleep
-from rig.formats import partitions
 from rig.formats.leaks import find_leaks
 
 CLOSE_NOTIFY = 0
@@ -69,8 +70,9 @@ def test_no_nonce_again_after_sleep_and_reset(probe: Prober, dut: Declaration, b
             _await_life(probe)
             _ask(session, probe.life)
     seen = measure.sessions(capture, {probe.identity.decode(): probe.psk})
-    again = {nonce.hex(): times for one in seen for nonce, times in device_nonces(one).items() if times > 1}
-    records = sum(sum(device_nonces(one).values()) for one in seen)
+    used = [device_nonces(one.records) for one in seen]
+    again = {nonce.hex(): times for one in used for nonce, times in one.items() if times > 1}
+    records = sum(sum(one.values()) for one in used)
     measure.check(
         "RSM-06",
         "over deep sleep and reset the device uses no nonce twice under one key",
@@ -92,27 +94,26 @@ def test_no_master_secret_in_flash(
     asked_s = now_s()
     session.put(way.path, way.body.format(ms=round(SLEEP_S * 1000)).encode())
     board.wait_network(SLEEP_S + WAKE_S, since_s=asked_s)
-    table = partitions.parse_table(bench.images().file("partition-table").read())
-    data = {one.label: one for one in table if one.type == partitions.TYPE_DATA}
-    found = {
-        label: find_leaks(board.read_flash(one.offset, one.size), {"the master secret": master})
-        for label, one in data.items()
-    }
-    leaks = [f"{leak} in partition {label}" for label, names in found.items() for leak in names]
+    data = read_data_partitions(bench, board)
+    leaks = [
+        f"{leak} in partition {label}"
+        for label, content in data.items()
+        for leak in find_leaks(content, {"the master secret": master})
+    ]
     measure.check(
         "RSM-07",
         "no data partition of flash holds the master secret of a session that was open before the sleep",
         not leaks,
         observed=f"partitions read: {', '.join(data)}; {', '.join(leaks) or 'no master secret'}",
-        evidence=[measure.facts("flash", {"partitions": {label: one.size for label, one in data.items()}})],
+        evidence=[measure.facts("flash", {"partitions": {label: len(content) for label, content in data.items()}})],
     )
 
 
-def device_nonces(session: Session) -> Counter[bytes]:
-    """Return how often the device used each explicit nonce of *session*, by epoch and nonce."""
+def device_nonces(records: Sequence[SeenRecord]) -> Counter[bytes]:
+    """Return how often the device used each explicit nonce among the records of one session, by epoch and nonce."""
     return Counter(
         one.epoch.to_bytes(2, "big") + one.explicit_nonce
-        for one in session.records
+        for one in records
         if not one.from_client and one.explicit_nonce is not None
     )
 

@@ -5,6 +5,7 @@ import itertools
 import secrets
 import socket
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -134,18 +135,19 @@ def test_a_response_stays_in_its_session(bench: Bench, dut: Declaration, probe: 
             session.tell(message)
             sent[session].add(message.token)
         heard = {session: _tokens(session) for session in sent}
-    own = all(heard[session] == tokens for session, tokens in sent.items())
+    foreign = sum(len(heard[session] - tokens) for session, tokens in sent.items())
+    missing = sum(len(tokens - heard[session]) for session, tokens in sent.items())
     port = bench.board_config.coaps_port
     recordings = sorted(capture.path.parent.glob("*.pcapng"))
     in_clear = [f"{file.name} packet {n}" for file in recordings for n in _clear_messages(file, port)]
-    measure.check(
-        "WIR-04",
-        "each of two sessions gets the responses to its own requests, and no message leaves the device in clear",
-        own and not in_clear,
-        observed=f"two sessions with {REQUESTS} requests each: {'each its own responses' if own else 'not the same'}; "
-        f"CoAP in clear in {len(recordings)} recordings of this run: {', '.join(in_clear) or 'none'}",
-        evidence=[capture.path],
+    statement = "in each of two sessions come the responses to its own requests, and none leaves the device in clear"
+    observed = (
+        f"two sessions with {REQUESTS} requests each: {foreign} responses in the wrong one, {missing} did not come; "
+        f"CoAP in clear in {len(recordings)} recordings of this run: {', '.join(in_clear) or 'none'}"
     )
+    if missing and not foreign and not in_clear:
+        measure.inconclusive("WIR-04", statement, observed=observed, evidence=[capture.path])
+    measure.check("WIR-04", statement, not foreign and not in_clear, observed=observed, evidence=[capture.path])
 
 
 @pytest.mark.requirement("WIR-06")
@@ -265,7 +267,9 @@ def _planted(dut: Declaration, canaries: dict[str, str]) -> dict[str, Message]:
 def _sent_protected(probe: Prober, planted: dict[str, Message]) -> None:
     with probe.session() as session:
         for message in planted.values():
-            session.ask(message)
+            # It crosses whether it is answered or not; that it did is shown by decryption.
+            with suppress(DeviceError):
+                session.ask(message, within_s=TRANSFER_S)
 
 
 def _sent_in_clear(probe: Prober, to: tuple[str, int], planted: dict[str, Message]) -> set[str]:
@@ -315,20 +319,23 @@ def _sizes(session: ProbeSession, method: int, path: str, payload: bytes) -> lis
 
 
 def _tokens(session: ProbeSession) -> set[bytes]:
-    """Return the tokens of as many responses as were asked for."""
+    """Return the tokens of the responses that come, as many as were asked for."""
     found: set[bytes] = set()
-    while len(found) < REQUESTS:
-        message = session.hear_one()
-        if isinstance(message, Message) and message.code:
-            found.add(message.token)
+    with suppress(Silence):
+        while len(found) < REQUESTS:
+            message = session.hear_one(within_s=TRANSFER_S)
+            if isinstance(message, Message) and message.code:
+                found.add(message.token)
     return found
 
 
 def _clear_messages(recording: Path, port: int) -> Iterator[int]:
     """Yield the numbers of the packets in which the device says something in clear from its coaps port."""
     for number, packet in enumerate(read_pcapng(recording.read_bytes()).packets, 1):
+        if packet.interface.name != "board side":
+            continue
         datagram = parse_udp_packet(packet.data)
-        if packet.interface.name == "board side" and datagram.source[1] == port and _in_clear(datagram.payload):
+        if datagram.source[1] == port and _in_clear(datagram.payload):
             yield number
 
 

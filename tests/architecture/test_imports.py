@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FOUNDATION = {"rig.errors", "rig.clock", "rig.formats"}
+FOUNDATION = {"rig.errors", "rig.clock", "rig.lag", "rig.formats"}
 LOW = FOUNDATION | {"rig.dtls", "rig.energy"}
 WINGS = {"rig.coap", "rig.meter", "rig.router", "rig.board", "rig.evidence"}
 BENCH = LOW | WINGS | {"rig.bench"}

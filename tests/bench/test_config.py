@@ -74,6 +74,11 @@ def test_a_key_that_stands_twice(tmp_path: Path) -> None:
     assert "bench.yaml:6: identity: stands twice (first in line 5)" in message
 
 
+def test_an_identity_that_the_client_cannot_hold_is_refused(tmp_path):
+    message = wrong(tmp_path, "    identity: light-1\n", f"    identity: {'ü' * 17}\n")
+    assert "bench.yaml:5: boards.0.identity: has 34 bytes" in message
+
+
 def test_no_yaml_names_the_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"bench\.yaml:1: is not valid YAML"):
         load_bench(write(tmp_path, "boards: ]\n"))

@@ -7,6 +7,7 @@ import json
 import signal
 import socket
 import struct
+import threading
 
 import aiocoap.error
 import pytest
@@ -66,6 +67,18 @@ def test_handshake_is_no_request(server, forward, open_session):
         assert len(forwarder.application_data) == 1
 
 
+def test_no_copies_of_a_request_pile_up_behind_a_late_handshake(server, forward, open_session):
+    # tinydtls says hello at 0, 2 and 6 s; a CON that waited for it since 0 s would be sent two or three times at once.
+    forwarder = forward(server.address)
+    forwarder.mute = True
+    unmute = threading.Timer(3.0, setattr, (forwarder, "mute", False))
+    unmute.start()
+    with open_session(forwarder.address) as session:
+        session.get("/light")
+    assert len(forwarder.application_data) == 1
+    unmute.join()
+
+
 def test_local_port_is_the_one_on_the_wire(server, forward, open_session):
     forwarder = forward(server.address)
     with open_session(forwarder.address) as session:
@@ -103,6 +116,16 @@ def test_wrong_key_ends_in_the_own_timeout(server, forward, open_session):
         open_session(forwarder.address, psk=b"x" * 16, connect_timeout_s=1.0).connect()
     assert forwarder.handshakes > 0
     with open_session(forwarder.address) as session:
+        assert session.get("/light").code == "2.05"
+
+
+def test_wrong_key_does_not_ride_on_a_session_with_the_right_one(server, forward, open_session):
+    forwarder = forward(server.address)
+    with open_session(forwarder.address) as session:
+        assert session.get("/light").code == "2.05"
+        with pytest.raises(ConnectTimeout):
+            open_session(forwarder.address, psk=b"x" * 16, connect_timeout_s=1.0).connect()
+        assert len(forwarder.clients) == 2
         assert session.get("/light").code == "2.05"
 
 

@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -10,7 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from rig.coap.probe import Prober, Wire, request, run_together
+from rig.coap.probe import (
+    GroupWire,
+    NotObserved,
+    Observation,
+    Prober,
+    Wire,
+    next_message_id,
+    request,
+    run_together,
+)
 from rig.coap.probe.survey import (
     PSK_SUITES,
     open_tcp_ports,
@@ -157,3 +167,63 @@ def test_a_wire_counts_refusals_and_keeps_its_port() -> None:
         wire.send(b"y")
         assert wire.refused >= 1
         assert [each.datagram for each in wire.transcript.passed] == [b"x", b"y"]
+
+
+def test_a_volley_gets_what_came_for_each_message(probe: Prober) -> None:
+    with probe.session() as session:
+        get = request(coap.GET, "/")
+        malformed = coap.frame(Type.CON, coap.GET, next_message_id(), bytes(9))
+        nothing = request(coap.GET, "/", type=Type.NON, token=b"")
+        answered, rejected, unmatched = session.volley(get, malformed, nothing, within_s=0.2)
+        assert [one.code_text for one in answered] == ["2.05"]
+        assert [one.type for one in rejected] == [Type.RST]
+        assert unmatched == ()
+        assert [one.code_text for one in session.hear(0) if isinstance(one, Message)] == ["2.05"]
+        assert [one.from_client for one in session.said] == [True, True, True, False, False, False]
+
+
+def test_a_volley_repeats_what_is_confirmable_and_silent(endpoint: Endpoint) -> None:
+    repeats: list[str] = []
+    with Prober(lambda: endpoint, IDENTITY, PSK, on_repeat=repeats.append) as prober, prober.session() as session:
+        other_version = coap.frame(Type.ACK, coap.EMPTY, next_message_id())
+        reserved = request(0xE0, "/")  # libcoap 4.3.1 leaves codes of class 7 alone
+        assert session.volley(other_version, reserved, within_s=0.1) == ((), ())
+    assert repeats == ["1 confirmable messages were sent again: no answer"]
+
+
+def test_observations_are_told_apart_and_end(probe: Prober) -> None:
+    with probe.session() as session:
+        session.put("/example_data", b"one")
+        first, second = Observation(session, "/example_data?first"), Observation(session, "/example_data?second")
+        session.put("/example_data", b"two")
+        assert [one.until(b"two")[-1].token for one in (second, first)] == [second.token, first.token]
+        assert first.cancel().observe is None
+        session.put("/example_data", b"three")
+        assert second.until(b"three")
+        assert not any(first.is_own(one) for one in session.hear(0.1))
+
+
+def test_what_cannot_be_observed_is_said(probe: Prober) -> None:
+    with probe.session() as session, pytest.raises(NotObserved, match=r"/ cannot be observed: .* 2\.05 without Obs"):
+        Observation(session, "/")
+
+
+def test_a_group_is_asked_and_only_the_device_is_heard() -> None:
+    host, other = _loopback(), _loopback()
+    with GroupWire(("224.0.1.187", 5683), host) as wire, _sender(host) as device, _sender(other) as stranger:
+        for socket_ in (stranger, device):
+            socket_.sendto(socket_.getsockname()[0].encode(), wire.transcript.local)
+        answers = [wire.read() for _ in range(2)]
+    assert answers == [host.encode(), None]
+    assert [one.datagram for one in wire.transcript.passed] == [host.encode()]
+
+
+def _loopback() -> str:
+    draws = random.SystemRandom()
+    return f"127.{draws.randrange(1, 255)}.{draws.randrange(256)}.{draws.randrange(1, 255)}"
+
+
+def _sender(host: str) -> socket.socket:
+    sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sender.bind((host, 0))
+    return sender

@@ -187,3 +187,30 @@ def test_what_a_coap_message_says_of_itself() -> None:
     assert (message.code_text, message.path, message.observe) == ("2.05", "/a/b", 258)
     with pytest.raises(ValueError, match="8 bytes"):
         coap.Message(coap.Type.CON, 1, 1, bytes(9)).encode()
+
+
+@given(st.integers(0, 2**20 - 1), st.booleans(), st.integers(0, 7))
+def test_a_block_option_round_trips(number: int, more: bool, szx: int) -> None:
+    block = coap.Block(number, more, szx)
+    message = coap.Message(coap.Type.CON, coap.GET, 1, options=((coap.OptionNumber.BLOCK2, block.encode()),))
+    assert coap.decode(message.encode()).block(coap.OptionNumber.BLOCK2) == block
+    assert message.block(coap.OptionNumber.BLOCK1) is None
+    assert block.offset == number * block.size
+
+
+@given(coap_messages, st.integers(0, 3), st.integers(0, 15))
+def test_a_frame_says_what_it_is_told_to(message: coap.Message, version: int, length: int) -> None:
+    encoded = message.encode()
+    framed = coap.frame(
+        message.type,
+        message.code,
+        message.message_id,
+        message.token,
+        encoded[4 + len(message.token) :],
+        version=version,
+        token_length=length,
+    )
+    assert framed[1:] == encoded[1:]
+    assert (framed[0] >> 6, framed[0] & 0x0F) == (version, length)
+    if version == 1 and length == len(message.token):
+        assert framed == encoded

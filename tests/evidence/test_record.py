@@ -24,6 +24,27 @@ while True:
 """
 
 
+ORPHAN = """
+import os, sys, time
+from pathlib import Path
+from rig.evidence.record import RecordError, RunRecord
+if os.fork():
+    os.read(0, 1)
+    os._exit(0)
+record = RunRecord(Path(sys.argv[1]), "gw0")
+leader = os.getppid()
+record.write("check", number=1)
+os.write(1, b"x")
+while os.getppid() == leader:
+    time.sleep(0.01)
+record.write("mark", name="boot")
+try:
+    record.write("check", number=2)
+except RecordError as error:
+    os.write(1, str(error).encode())
+"""
+
+
 def events(directory: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in (directory / JOURNAL).read_text().splitlines()]
 
@@ -51,6 +72,18 @@ def test_secrets_never_reach_the_journal(tmp_path: Path) -> None:
     assert "0011" not in text
     assert "pass phrase" not in text
     assert text.count("[secret]") == 2
+
+
+def test_a_worker_whose_leader_died_judges_nothing_more(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", ORPHAN, str(tmp_path / "run")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as leader:
+        assert leader.stdin is not None
+        assert leader.stdout is not None
+        assert leader.stdout.read(1) == b"x"
+        leader.stdin.close()
+        assert b"the process that led the run is gone" in leader.stdout.read()
+    lines = (tmp_path / "run" / "journal-gw0.jsonl").read_text().splitlines()
+    assert [json.loads(line)["event"] for line in lines] == ["check", "mark"]
 
 
 def test_manifest_names_every_file_with_its_sum(tmp_path: Path) -> None:

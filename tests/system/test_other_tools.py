@@ -63,4 +63,11 @@ def test_tshark_decrypts_a_run_with_the_key_of_the_board(flashed_board: Board, r
     (capture,) = (tmp_path / "run" / "captures").glob("*.pcapng")
     command = ["tshark", "-r", str(capture), "-o", f"dtls.psk:{flashed_board['psk_hex']}", "-Y", "coap"]
     run = subprocess.run([*command, "-T", "fields", "-e", "coap.opt.uri_path_recon"], capture_output=True, check=True)
-    assert b"/light" in run.stdout
+    assert b"/stats" in run.stdout
+
+
+def test_a_board_has_its_own_credentials_again_when_others_were_tried(flashed_board: Board, rig: Any) -> None:
+    ended = rig("run", "security", "--bench", flashed_board["bench"], "-k", "lengths_of_identities")
+    assert ended.returncode == 0, ended.stdout
+    assert "provisioned with the longest of both: a full handshake" in ended.stdout
+    assert coap_client(flashed_board, "/light").strip() in ("on", "off")

@@ -48,8 +48,9 @@ def test_a_faulty_device_turns_its_requirement_red_and_no_other(name: str, rig: 
     run = rig("demo", "--json", "--fault", name, "-k", SLOW)
     assert run.returncode == 1, run.stderr
     found = verdicts(run)
-    assert {one for one, state in found.items() if state != "pass"} == {*fault.turns_red, *NOT_CLAIMED}
-    assert {found[one] for one in fault.turns_red} == {"fail"}
+    red = {one for one, state in found.items() if state != "pass"} - NOT_CLAIMED.keys()
+    assert fault.turns_red[0] in red <= set(fault.turns_red)
+    assert {found[one] for one in red} == {"fail"}
 
 
 @pytest.fixture(params=DUMB, ids=lambda name: name.replace(" ", "-"))
@@ -101,6 +102,6 @@ def _serve(device: socket.socket, answer: Answer, ended: threading.Event) -> Non
 def test_no_requirement_passes_on_a_device_that_is_none(dumb_bench: Path, rig: Any, verdicts: Any) -> None:
     run = rig("run", "--json", "--bench", dumb_bench)
     found = verdicts(run)
-    assert len(found) == 23
+    assert len(found) == 24
     assert "pass" not in found.values()
     assert run.returncode != 0

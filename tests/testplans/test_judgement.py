@@ -4,36 +4,58 @@ import base64
 
 import pytest
 
-from rig.router.capture import CapturedPacket
 from rig.testplans.coap.test_observe import _rises
-from rig.testplans.coap.test_retransmission import _as_specified
+from rig.testplans.coap.test_retransmission import _as_specified, false_alarm
 from rig.testplans.resilience.test_loss import wilson_lower_bound
+from rig.testplans.security.test_timing import _doubles
 from rig.testplans.security.test_wire import _places
 
 CANARY = "canary0123456789abcdef"
 
 
-def packet(payload: bytes) -> CapturedPacket:
-    return CapturedPacket(0.0, "client", ("127.0.0.1", 1), ("127.0.0.1", 2), payload)
+FIRSTS, RATIOS, RETRANSMISSIONS = [2.0, 2.3, 2.6, 3.0, 2.2], [2.0, 1.95, 2.05], [4, 4]
+
+
+@pytest.mark.parametrize(
+    ("firsts", "ratios", "retransmissions", "met"),
+    [
+        (FIRSTS, RATIOS, RETRANSMISSIONS, True),
+        ([*FIRSTS, 3.5], RATIOS, RETRANSMISSIONS, True),
+        ([*FIRSTS, 3.5, 3.5], RATIOS, RETRANSMISSIONS, False),
+        ([2.0, 2.01, 2.0, 2.02, 2.0], RATIOS, RETRANSMISSIONS, False),
+        ([1.0, 1.2, 1.4, 1.5, 1.1], RATIOS, RETRANSMISSIONS, False),
+        (FIRSTS, [1.0, 1.0, 1.0], RETRANSMISSIONS, False),
+        (FIRSTS, RATIOS, [4, 9], False),
+        (FIRSTS, RATIOS, [3, 4], False),
+        ([], [], [], False),
+    ],
+)
+def test_retransmission_as_specified(
+    firsts: list[float], ratios: list[float], retransmissions: list[int], met: bool
+) -> None:
+    assert _as_specified(firsts, ratios, retransmissions) is met
+
+
+def test_the_chance_that_random_first_intervals_look_like_one() -> None:
+    assert false_alarm(2) == pytest.approx(1 - 0.95**2)
+    assert false_alarm(5) < 1e-4
 
 
 @pytest.mark.parametrize(
     ("intervals", "met"),
     [
-        ([2.0, 4.0, 8.0, 16.0], True),
-        ([3.0, 6.0, 12.0, 24.0], True),
-        ([2.5, 5.2, 10.1, 20.9], True),
+        ([1.0, 2.0, 4.0, 8.0], True),
+        ([1.0, 2.0], True),
+        ([9.0, 18.0], True),
+        ([1.0], False),
         ([], False),
+        ([1.0, 1.0, 1.0], False),
         ([2.0, 4.0, 8.0], False),
-        ([2.0, 4.0, 8.0, 16.0, 32.0], False),
-        ([2.0, 2.0, 2.0, 2.0], False),
-        ([1.0, 2.0, 4.0, 8.0], False),
-        ([3.5, 7.0, 14.0, 28.0], False),
-        ([2.0, 4.0, 8.0, 12.0], False),
+        ([1.0, 2.0, 4.0, 4.0], False),
     ],
 )
-def test_retransmission_intervals(intervals: list[float], met: bool) -> None:
-    assert _as_specified(intervals) is met
+def test_timers_of_a_handshake(intervals: list[float], met: bool) -> None:
+    assert _doubles(intervals) is met
 
 
 @pytest.mark.parametrize(
@@ -50,12 +72,12 @@ def test_observe_values_rise_modulo_their_24_bits(values: list[int], met: bool) 
     ids=["text", "hexadecimal", "base64"],
 )
 def test_a_canary_is_found_however_it_is_written(encode, before: str) -> None:
-    leak = packet(b"\x17\xfe\xfd" + encode(before + CANARY + "after"))
-    assert _places([packet(b"nothing"), leak], CANARY) == ["packet 2"]
+    leak = b"\x17\xfe\xfd" + encode(before + CANARY + "after")
+    assert list(_places([b"nothing", leak], CANARY)) == [2]
 
 
 def test_a_packet_without_the_canary_is_not_suspected() -> None:
-    assert _places([packet(CANARY[:-1].encode()), packet(bytes(range(256)))], CANARY) == []
+    assert not list(_places([CANARY[:-1].encode(), bytes(range(256))], CANARY))
 
 
 def test_the_bound_of_a_success_rate() -> None:

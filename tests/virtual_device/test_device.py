@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from rig.coap import CoapClient
 from rig.coap.probe import Prober
-from rig.dtls.client import Silence
+from rig.dtls.client import Client, Silence
 from rig.dtls.coap import GET, PUT, Message, OptionNumber, Type, decode
 from rig.dtls.extensions import ConnectionId, pairs
 
@@ -94,6 +94,18 @@ def test_a_client_that_moves_keeps_its_observation(line: Make) -> None:
     before = len(joint.heard[moving.address])
     changer.ask(PUT, payload=b"on")
     assert len(joint.heard[moving.address]) == before + 1
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_a_request_before_finished_is_served_only_where_that_is_asked_for(line: Make, early: bool) -> None:
+    joint = line(data_before_finished=early)
+    client, address = Client(IDENTITY.encode(), PSK), joint.address()
+    joint.run(client.hello(), address)
+    key_exchange, change, _ = client.last_flight()
+    asked = Message(Type.CON, GET, 1, b"", ((OptionNumber.URI_PATH, b"light"),)).encode()
+    before = len(joint.heard[address])
+    joint.run(client.send_each(key_exchange, change, client.application_data(asked)), address)
+    assert len(joint.heard[address]) - before == (1 if early else 0)
 
 
 # --- any bytes

@@ -5,16 +5,19 @@ from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
+from rig.coap.probe.diagnosis import diagnose
 from rig.coap.probe.session import ProbeSession
-from rig.coap.probe.wire import Transcript, Wire, run_together
+from rig.coap.probe.wire import GroupWire, Transcript, Wire, run_together
 from rig.dtls.client import Client, Timers
 from rig.dtls.contents import ServerHelloDone
-from rig.dtls.conversation import Script
+from rig.dtls.conversation import Script, Wait
 from rig.errors import DeviceError
 from rig.formats.udp_packet import Endpoint
 
 LIFE_S = 8.0
 """How long a device may take to prove that it is alive: a handshake with its retransmissions."""
+
+TURN_S = 0.02
 
 
 class NoProofOfLife(DeviceError):
@@ -29,7 +32,8 @@ class Prober:
     """Probes one device. A context manager: leaving it closes what is still open, at the device too.
 
     *endpoint* gives where the device is reached, through its router; *life* is the path whose GET proves that it is
-    alive; *on_repeat* is told of every step that was taken again.
+    alive; *on_repeat* is told of every step that was taken again. *host* gives where the device itself is, behind any
+    router: groups are asked and ports tried there.
     """
 
     def __init__(
@@ -40,13 +44,17 @@ class Prober:
         *,
         life: str = "/.well-known/core",
         on_repeat: Callable[[str], None] = _nothing,
+        host: Callable[[], str] | None = None,
     ) -> None:
         self._endpoint = endpoint
+        self._host = host or (lambda: endpoint()[0])
         self.identity = identity
         self.psk = psk
         self.life = life
         self.transcripts: list[Transcript] = []
         """What passed through every wire so far."""
+        self.sessions: list[ProbeSession] = []
+        """Every session so far, open or closed."""
         self._on_repeat = on_repeat
         self._stack = ExitStack()
 
@@ -73,6 +81,12 @@ class Prober:
         self.transcripts.append(wire.transcript)
         return wire
 
+    def group_wire(self, group: Endpoint) -> GroupWire:
+        """Open a UDP port from which a multicast group is asked, and on which the device's answers are heard."""
+        wire = self._stack.enter_context(GroupWire(group, self._host()))
+        self.transcripts.append(wire.transcript)
+        return wire
+
     def run(self, script: Script[Any], client: Client | None = None, wire: Wire | None = None) -> Any:
         """Run a script on a wire, by default a new one; *client* is the one whose keys open what passes."""
         wire = wire or self.wire()
@@ -80,12 +94,15 @@ class Prober:
             wire.transcript.clients.append(client)
         return wire.run(script)
 
-    def together(self, parts: Sequence[tuple[Client, Script[Any]]]) -> list[Any]:
-        """Run scripts at once, each on a wire of its own; return what each returned."""
-        wires = [self.wire() for _ in parts]
+    def together(self, parts: Sequence[tuple[Client, Script[Any]]], *, at_once: int | None = None) -> list[Any]:
+        """Run scripts at once, each on a wire of its own; return what each returned.
+
+        *at_once*: no more than so many at a time, for a device that can hold no more handshakes.
+        """
+        turns, wires = _Turns(at_once or len(parts)), [self.wire() for _ in parts]
         for wire, (client, _) in zip(wires, parts, strict=True):
             wire.transcript.clients.append(client)
-        return run_together([(wire, script) for wire, (_, script) in zip(wires, parts, strict=True)])
+        return run_together([(wire, turns.take(script)) for wire, (_, script) in zip(wires, parts, strict=True)])
 
     def connect(self, client: Client | None = None, wire: Wire | None = None) -> ProbeSession:
         """Shake hands; the session is closed with the prober if it is not before.
@@ -98,6 +115,7 @@ class Prober:
         if len(client.sent) - hellos > 3:
             self._on_repeat(f"handshake: {len(client.sent) - hellos} flights were sent where 3 are needed")
         session = ProbeSession(wire, client, self._on_repeat)
+        self.sessions.append(session)
         self._stack.callback(_closed, session)
         return session
 
@@ -145,6 +163,10 @@ class Prober:
             return str(error)
         return ""
 
+    def diagnose(self) -> str:
+        """Return what a failure probably comes from, as far as it was seen here, or nothing."""
+        return diagnose(self.transcripts, [one.said for one in self.sessions], (self.identity, self.psk))
+
     @contextmanager
     def alive(self) -> Iterator[None]:
         """Prove before and after the block that the device answers: what it does not say in between means something."""
@@ -157,3 +179,19 @@ def _closed(session: ProbeSession) -> None:
     with suppress(DeviceError):
         if not session.ended and not session.wire.closed:
             session.close()
+
+
+class _Turns:
+    """Lets so many scripts run at once; the others wait for their turn."""
+
+    def __init__(self, at_once: int) -> None:
+        self._free = at_once
+
+    def take(self, script: Script[Any]) -> Script[Any]:
+        while not self._free:
+            yield Wait(TURN_S)
+        self._free -= 1
+        try:
+            return (yield from script)
+        finally:
+            self._free += 1

@@ -5,7 +5,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from rig.clock import now_s
 from rig.coap.errors import LocalNetworkError
@@ -13,7 +13,21 @@ from rig.dtls.conversation import Conversation, Script
 from rig.formats.udp_packet import Endpoint
 
 _MAX_DATAGRAM = 65535
+_DISCARD = 9
 _MAX_LATENESS_S = 0.0005
+
+
+class Port(Protocol):
+    """What a script can run on."""
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor, for a selector."""
+
+    def send(self, *datagrams: bytes) -> None:
+        """Send datagrams as they are."""
+
+    def read(self) -> bytes | None:
+        """Return a datagram that is there, or None."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +51,8 @@ class Transcript:
     passed: list[Passed] = field(default_factory=list)
     clients: list[Any] = field(default_factory=list)
     proof_of_life: bool = False
+    refused: int = 0
+    """How often the network said that nobody listens there (ICMP port unreachable)."""
 
 
 class Wire:
@@ -55,8 +71,6 @@ class Wire:
             self._socket.close()
             raise LocalNetworkError(f"no way from {host or 'this host'}:{port} to {remote}: {error}") from None
         self._socket.setblocking(False)
-        self.refused = 0
-        """How often the network said that nobody listens there (ICMP port unreachable)."""
         self.transcript = Transcript(self._socket.getsockname(), self._socket.getpeername())
 
     def __enter__(self) -> Self:
@@ -66,6 +80,11 @@ class Wire:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def refused(self) -> int:
+        """How often the network said that nobody listens there (ICMP port unreachable)."""
+        return self.transcript.refused
 
     @property
     def local(self) -> Endpoint:
@@ -95,7 +114,7 @@ class Wire:
             try:
                 self._socket.send(datagram)
             except ConnectionRefusedError:  # reports an earlier datagram; this one was not sent yet
-                self.refused += 1
+                self.transcript.refused += 1
                 self._send_again(datagram)
             except OSError as error:
                 raise LocalNetworkError(f"cannot send to {self.transcript.remote}: {error}") from None
@@ -108,7 +127,7 @@ class Wire:
         except BlockingIOError:
             return None
         except ConnectionRefusedError:
-            self.refused += 1
+            self.transcript.refused += 1
             return None
         self.transcript.passed.append(Passed(now_s(), False, datagram))
         return datagram
@@ -132,7 +151,66 @@ class Wire:
             raise LocalNetworkError(f"cannot send to {self.transcript.remote}: {error}") from None
 
 
-def run_together(parts: Sequence[tuple[Wire, Script[Any]]]) -> list[Any]:
+class GroupWire:
+    """A UDP port from which a multicast group is asked. Only what comes from *host*, any port, is read.
+
+    The group is asked by the interface that leads to *host*. Raises LocalNetworkError where there is none.
+    """
+
+    def __init__(self, group: Endpoint, host: str) -> None:
+        self._host = socket.gethostbyname(host)
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            interface = socket.inet_aton(_address_towards(self._host))
+            self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, interface)
+            self._socket.bind(("", 0))
+        except OSError as error:
+            self._socket.close()
+            raise LocalNetworkError(f"no way to the group {group[0]}: {error}") from None
+        self._socket.setblocking(False)
+        self.transcript = Transcript(self._socket.getsockname(), group)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._socket.close()
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor, for a selector."""
+        return self._socket.fileno()
+
+    def send(self, *datagrams: bytes) -> None:
+        """Send datagrams to the group."""
+        for datagram in datagrams:
+            try:
+                self._socket.sendto(datagram, self.transcript.remote)
+            except OSError as error:
+                raise LocalNetworkError(f"cannot send to the group {self.transcript.remote[0]}: {error}") from None
+            self.transcript.passed.append(Passed(now_s(), True, datagram))
+
+    def read(self) -> bytes | None:
+        """Return a datagram of the device that is there, or None."""
+        while True:
+            try:
+                datagram, peer = self._socket.recvfrom(_MAX_DATAGRAM)
+            except BlockingIOError:
+                return None
+            if peer[0] == self._host:
+                self.transcript.passed.append(Passed(now_s(), False, datagram))
+                return datagram
+
+
+def _address_towards(host: str) -> str:
+    """Return the address of this machine from which *host* is reached; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as route:
+        route.connect((host, _DISCARD))
+        return str(route.getsockname()[0])
+
+
+def run_together(parts: Sequence[tuple[Port, Script[Any]]]) -> list[Any]:
     """Run scripts at the same time, each on a wire of its own; return what each returned, in order.
 
     A script that raises ends them all; let it return what it saw instead where the others are to go on.
@@ -149,12 +227,12 @@ def run_together(parts: Sequence[tuple[Wire, Script[Any]]]) -> list[Any]:
     return [talk.result for _, talk in talks]
 
 
-def _wait(selector: selectors.BaseSelector, open_talks: Sequence[tuple[Wire, Conversation[Any]]]) -> None:
+def _wait(selector: selectors.BaseSelector, open_talks: Sequence[tuple[Port, Conversation[Any]]]) -> None:
     due_s = min(talk.next_timeout_s for _, talk in open_talks if talk.next_timeout_s is not None)
     selector.select(max(0.0, due_s - now_s()))
 
 
-def _step(wire: Wire, talk: Conversation[Any]) -> None:
+def _step(wire: Port, talk: Conversation[Any]) -> None:
     """Give a script what has come for it, or the time that it waited for."""
     while not talk.ended and (datagram := wire.read()) is not None:
         wire.send(*talk.receive(now_s(), datagram))

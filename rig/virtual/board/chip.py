@@ -14,7 +14,7 @@ from rig.virtual.board.boot import Cause, Stage, Then
 from rig.virtual.board.bootloader import Policy
 from rig.virtual.board.config import BoardConfig
 from rig.virtual.board.efuse import Efuse
-from rig.virtual.board.flash import Flash
+from rig.virtual.board.flash import SECTOR_BYTES, Flash
 from rig.virtual.board.loader import Loader, Surroundings
 from rig.virtual.board.registers import REVISION
 from rig.virtual.board.reset_lines import Pulse, ResetLines
@@ -73,6 +73,7 @@ class Chip:
         self._loader: Loader | None = None
         self._running: Running | None = None
         self._started_s = 0.0
+        self._stored_bytes = 0
 
     def close(self) -> None:
         """Stop everything."""
@@ -257,7 +258,11 @@ class Chip:
             address=self._config.address,
         )
         endings = Endings(
-            sleep=self._sleep, restart=lambda: self._boot(boot.SOFTWARE), die=self._die, reset=self._reset_by
+            sleep=self._sleep,
+            restart=lambda: self._boot(boot.SOFTWARE),
+            die=self._die,
+            reset=self._reset_by,
+            store=lambda size: self._store(stage, size),
         )
         self._running = Running(self._config, self.supply, self._uart, elf, environment, self._started_s, endings)
 
@@ -267,6 +272,19 @@ class Chip:
             return {}
         whole_pages = slot.size - slot.size % nvs.PAGE_BYTES
         return nvs.read_nvs(self._flash.read(slot.offset, whole_pages))
+
+    def _store(self, stage: Stage, size: int) -> None:
+        """Append to the partition that ESP-IDF calls nvs, one page of it after the other."""
+        slot = next((entry for entry in stage.table if entry.label == "nvs"), None)
+        if slot is None:
+            return
+        place = slot.offset + self._stored_bytes % slot.size
+        if place % SECTOR_BYTES + size > SECTOR_BYTES or place % SECTOR_BYTES == 0:
+            self._stored_bytes += -self._stored_bytes % SECTOR_BYTES
+            place = slot.offset + self._stored_bytes % slot.size
+            self._flash.erase(place, SECTOR_BYTES)
+        self._flash.program(place, bytes(size))
+        self._stored_bytes += size
 
     # The end of an application
 

@@ -29,12 +29,13 @@ _MAX_BACKLOG_BYTES = 4096
 
 @dataclass(frozen=True)
 class Endings:
-    """What the chip does when the application is done."""
+    """What the chip does when the application is done, or asks for its flash."""
 
     sleep: Callable[[Message], None]  # it has gone to deep sleep with this message
     restart: Callable[[], None]
     die: Callable[[list[str], Cause], None]  # the last words, and the cause of the reset that follows
     reset: Callable[[Cause], None]  # the hardware resets it
+    store: Callable[[int], None]  # so many bytes go into its NVS partition; this one ends nothing
 
 
 class Running:
@@ -101,6 +102,8 @@ class Running:
             case "gpio", (int(number), int(level)):
                 if number == self._config.trigger_gpio:
                     self._supply.trigger(bool(level), message.t_ns)
+            case "nvs", (int(size),):
+                self._endings.store(size)
             case "wdt", (0,):
                 self._watchdog_s = None
                 self._alarms.forget(_WATCHDOG)

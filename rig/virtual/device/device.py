@@ -147,8 +147,9 @@ class Device:
             self._application.disconnect(self._sessions.pop(peer))
 
     def _take_message(self, peer: Endpoint, data: bytes) -> list[Datagram]:
-        number = self._sessions.get(peer)
-        return [] if number is None else self._send(self._application.receive(self._now_s, number, data))
+        if peer not in self._sessions:  # the server takes data before Finished: it is told to
+            self._begin_session(peer)
+        return self._send(self._application.receive(self._now_s, self._sessions[peer], data))
 
     # --- memory and restarts
 

@@ -30,7 +30,7 @@ _MULTICAST = {
 }
 
 _COOKIES = (
-    _fault("no-cookie", "MS10", "asks no client to prove its address", "CK-01", "CK-03", "CK-04", no_cookie=True),
+    _fault("no-cookie", "MS10", "asks no client to prove its address", "CK-01", "CK-02", "CK-09", no_cookie=True),
     _fault(
         "constant-cookie",
         "MS11",
@@ -109,6 +109,7 @@ _SUITES = (
         "takes the last suite that the client offers, whatever the order says",
         "CS-03",
         "CS-02",
+        "PSK-01",
         last_suite=True,
     ),
 )
@@ -120,6 +121,7 @@ _RECORDS = (
         "MS15",
         "notes a sequence number before it has checked the record",
         "REC-03",
+        "CID-03",
         forged_record_moves_window=True,
     ),
     _fault("replay-window-of-16", "MS16", "remembers 16 records", "REC-02", replay_window_bits=16),
@@ -304,7 +306,9 @@ _MESSAGES = (
         "COAP-19",
         panics_above_bytes=100,
     ),
-    _fault("leaks-252-bytes", "MR5", "loses 252 bytes with each request", "EXH-05", "EXH-04", leak_bytes=252),
+    _fault(
+        "leaks-252-bytes", "MR5", "loses 252 bytes with each request", "EXH-05", "EXH-04", "COAP-23", leak_bytes=252
+    ),
 )
 
 _BLOCKS = (

@@ -56,5 +56,6 @@ FIRMWARE_FAULTS = (
     ),
     _fault("busy-with-hellos", "MD10", "keeps its radio on for 200 ms after every stranger's ClientHello", "ENE-01"),
     _fault("sleeps-before-answer", "MD11", "sleeps before it has answered and closed", "ENE-09", "ALR-04"),
+    _fault("stores-per-message", "MD13", "writes its state to flash with every message", "ENE-11"),
     _fault("wakes-twice", "MD12", "wakes half-way through each deep sleep", "ENE-10", "ENE-06", "ENE-04"),
 )

@@ -31,13 +31,13 @@ RELAY_FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "handshake-dies-under-loss",
-        "has one try for each of its handshake flights: a lost one ends the handshake",
+        "neither repeats a flight nor hears one that is repeated: a handshake with a loss in it is over",
         "MR14",
-        ("HS-18", "HS-01", "HS-03"),
+        ("HS-03", "HS-18", "HS-01"),
         "relay",
         relay=tuple(
-            {"direction": "to_client", "action": "drop", "match": {"flight": flight, "repeated": True}}
-            for flight in (4, 6)
+            {"direction": direction, "action": "drop", "match": {"flight": flight, "repeated": True}}
+            for direction, flight in (("to_client", 4), ("to_client", 6), ("to_device", 5))
         ),
     ),
     Fault(

@@ -13,6 +13,7 @@ import pytest
 
 from rig.clock import now_s
 from rig.coap import CoapClient, ConnectTimeout
+from rig.coap.probe import Prober
 from rig.dtls import coap
 from rig.dtls.server import Established, Event, Received, Send, Server
 from rig.dtls.server_session import Settings
@@ -20,7 +21,7 @@ from rig.dtls.suites import SUITES
 from rig.errors import RigError
 
 IDENTITY, PSK = "sensor-1", "0123456789abcdef"
-CCM_8 = 0xC0A8
+CCM_8, CCM = 0xC0A8, 0xC0A4
 PATIENCE_S = 30.0
 PORT = 5684
 TICK_S = 0.02
@@ -185,3 +186,24 @@ def test_tinydtls_with_a_wrong_key_gets_nowhere(serve: Serve) -> None:
     with CoapClient() as client, pytest.raises(ConnectTimeout), client.session(service.address, PORT, **wrong):
         pass
     assert service.of(Established) == []
+
+
+def test_tinydtls_takes_the_longer_tag_that_a_server_prefers_and_the_raw_client_does_not(serve: Serve) -> None:
+    service = serve(suites=(CCM, CCM_8))
+    with CoapClient() as client, client.session(service.address, PORT, identity=IDENTITY, psk=PSK.encode()) as session:
+        assert session.get("/light").text == "/light"
+    with Prober(lambda: (service.address, PORT), IDENTITY.encode(), PSK.encode()) as probe, probe.session() as raw:
+        assert raw.client.suite.number == CCM_8
+    assert [event.suite for event in service.of(Established)] == [CCM, CCM_8]
+
+
+@needs("coap-client-openssl")
+def test_the_exit_code_of_coap_client_tells_nothing(serve: Serve) -> None:
+    service = serve()
+    url = f"coaps://{service.address}/light"
+    for key, served in ((PSK, True), ("another key 1234", False)):
+        command = ["coap-client-openssl", "-B", "2", "-u", IDENTITY, "-k", key, url]
+        said = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+        assert said.returncode == 0
+        assert ("/light" in said.stdout) is served
+    assert len(service.of(Established)) == 1
