@@ -19,6 +19,11 @@ class CidRecord:
     connection_id: bytes
     fragment: bytes
 
+    @property
+    def length(self) -> int:
+        """Bytes on the wire, header included."""
+        return HEADER_LENGTH + len(self.connection_id) + len(self.fragment)
+
     def encode(self) -> bytes:
         """Return the record's bytes."""
         head = bytes((TLS12_CID,)) + self.version.to_bytes(2, "big") + self.epoch.to_bytes(2, "big")

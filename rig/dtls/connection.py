@@ -11,10 +11,9 @@ from typing import Any
 
 from rig.dtls import contents, extensions, suites
 from rig.dtls.alerts import Alert, decode_alert
-from rig.dtls.cid import CidRecord
+from rig.dtls.cid import CidRecord, split_datagram
 from rig.dtls.contents import Received
 from rig.dtls.conversation import Moment
-from rig.dtls.extensions import ConnectionId
 from rig.dtls.handshake import (
     ClientHello,
     ClientKeyExchange,
@@ -152,7 +151,7 @@ class Connection(RecordLayer):
         hello = ClientHello(self.client_random, self.offered_suites, self.cookie, self.session_id, extensions=offered)
         hello = replace(hello, **changes)
         self.client_random, self.session_id = hello.random, hello.session_id
-        self._offered_cid = _connection_id(hello.extensions)
+        self._offered_cid = extensions.connection_id(hello.extensions)
         self.transcript = b""
         return self.message(HandshakeType.CLIENT_HELLO, hello.encode())
 
@@ -206,6 +205,14 @@ class Connection(RecordLayer):
     def alert(self, level: int, description: int) -> Content:
         """Build an alert."""
         return Content(ContentType.ALERT, self.epoch, Alert(level, description).encode())
+
+    def split(self, datagram: bytes) -> tuple[Record | CidRecord, ...]:
+        """Return the records of a datagram that came; `DecodeError` if it is no whole number of them.
+
+        The ServerHello that agrees on connection IDs may have records with them behind it: the end of an abbreviated
+        handshake is one flight.
+        """
+        return split_datagram(datagram, len(self.read_cid or self._offered_cid or b""))
 
     def receive(self, t_s: float, datagram: bytes) -> tuple[Received, ...]:
         """Take a datagram in that came at *t_s*, in the caller's time. Nothing that comes raises."""
@@ -266,7 +273,7 @@ class Connection(RecordLayer):
 
     def _agree_on_connection_ids(self, hello: ServerHello) -> None:
         """Each side says what it wants to be sent (RFC 9146 section 3)."""
-        write_cid = _connection_id(hello.extensions)
+        write_cid = extensions.connection_id(hello.extensions)
         agreed = write_cid is not None and self._offered_cid is not None
         self.write_cid, self.read_cid = (write_cid or b"", self._offered_cid or b"") if agreed else (b"", b"")
 
@@ -301,12 +308,3 @@ class Connection(RecordLayer):
         early, self._early = self._early, []
         for t_s, record in early:
             self._take_record(t_s, record)
-
-
-def _connection_id(offered: Extensions | None) -> bytes | None:
-    """Return the connection ID of a hello; None without one, or with one that is wrong."""
-    try:
-        found = [ConnectionId.decode(data).data for number, data in offered or () if number == ConnectionId.number]
-    except DecodeError:
-        return None
-    return found[0] if found else None

@@ -234,3 +234,12 @@ def decode_extensions(extensions: Extensions | None, *, from_server: bool) -> tu
     return tuple(
         kinds[number].decode(data) if number in kinds else Raw(number, data) for number, data in extensions or ()
     )
+
+
+def connection_id(extensions: Extensions | None) -> bytes | None:
+    """Return the connection ID of a hello; None without one, or with one that is wrong."""
+    try:
+        found = [ConnectionId.decode(data).data for number, data in extensions or () if number == ConnectionId.number]
+    except DecodeError:
+        return None
+    return found[0] if found else None

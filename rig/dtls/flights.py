@@ -1,10 +1,11 @@
 """Grouping handshake datagrams into flights (RFC 6347 section 4.2.4)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rig.dtls.handshake import HandshakeType, parse_fragments
-from rig.dtls.records import ContentType, Record
-from rig.dtls.session import Flight
+from rig.dtls.records import ContentType
+from rig.dtls.session import Flight, SeenRecord
 from rig.dtls.wire import DecodeError
 
 # What tells one piece of a flight from another: record epoch, name, message_seq, fragment offset.
@@ -31,8 +32,11 @@ class Flights:
         self._flights: list[_Growing] = []
         self._sent: set[tuple[bool, Piece]] = set()
 
-    def add(self, t_s: float, from_client: bool, records: tuple[Record, ...]) -> None:
-        """Take one datagram in; without handshake records it belongs to no flight."""
+    def add(self, t_s: float, from_client: bool, records: Sequence[SeenRecord]) -> None:
+        """Take one datagram in; without handshake records it belongs to no flight.
+
+        What a record with a connection ID holds is not known if it did not open.
+        """
         pieces = [piece for record in records for piece in _pieces(record)]
         if not pieces:
             return
@@ -70,15 +74,15 @@ def _freeze(flight: _Growing) -> Flight:
     )
 
 
-def _pieces(record: Record) -> list[Piece]:
+def _pieces(record: SeenRecord) -> list[Piece]:
     if record.content_type == ContentType.CHANGE_CIPHER_SPEC:
         return [(record.epoch, "ChangeCipherSpec", 0, 0)]
     if record.content_type != ContentType.HANDSHAKE:
         return []
-    if record.epoch > 0:
+    if record.epoch > 0 or record.plaintext is None:
         return [(record.epoch, "Finished", 0, 0)]
     try:
-        fragments = parse_fragments(record.fragment)
+        fragments = parse_fragments(record.plaintext)
     except DecodeError:
         return []
     return [(0, _NAMES[each.kind], each.message_seq, each.offset) for each in fragments]

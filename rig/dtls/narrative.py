@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from rig.dtls import coap, handshake
 from rig.dtls.alerts import FATAL, WARNING, decode_alert
 from rig.dtls.cid import TLS12_CID, unwrapped
-from rig.dtls.handshake import Fragment, HandshakeType, parse_fragments
+from rig.dtls.contents import decode_new_session_ticket
+from rig.dtls.extensions import SessionTicket, connection_id
+from rig.dtls.handshake import Extensions, Fragment, HandshakeType, parse_fragments
 from rig.dtls.record_layer import RecordLayer
 from rig.dtls.records import DTLS_1_2, HEADER_LENGTH, ContentType
+from rig.dtls.session import SeenRecord
 from rig.dtls.suites import suite_name
 from rig.dtls.wire import DecodeError
 
@@ -34,11 +37,13 @@ class _Record:
     """What the length field says; more than the body has where the datagram ends early."""
     length: int
     """Bytes of the datagram that the record takes."""
+    connection_id: bytes = b""
 
     @property
     def place(self) -> str:
         version = "" if self.version == DTLS_1_2 else f", version {self.version:04x}"
-        return f"(epoch {self.epoch}, record {self.sequence}{version})"
+        connection_id = f", connection ID {self.connection_id.hex()}" if self.connection_id else ""
+        return f"(epoch {self.epoch}, record {self.sequence}{version}{connection_id})"
 
 
 def describe_datagram(datagram: bytes, from_client: bool, sessions: Sequence[RecordLayer] = ()) -> tuple[str, ...]:
@@ -50,12 +55,12 @@ def describe_datagram(datagram: bytes, from_client: bool, sessions: Sequence[Rec
     return tuple(line for line in _lines(datagram, from_client, sessions))
 
 
-def describe_plaintext(content_type: int, epoch: int, sequence: int, plaintext: bytes | None) -> tuple[str, ...]:
-    """Return the lines of one record that was opened, or was not (None), by somebody else."""
-    record = _Record(content_type, DTLS_1_2, epoch, sequence, b"", 0, 0)
-    if plaintext is None:
-        return (f"{_TYPES.get(content_type, f'type {content_type}')}, unreadable {record.place}",)
-    return tuple(f"{line} {record.place}" for line in _content(record, content_type, plaintext))
+def describe_record(seen: SeenRecord) -> tuple[str, ...]:
+    """Return the lines of one record as the dissector saw it."""
+    record = _Record(seen.content_type, DTLS_1_2, seen.epoch, seen.sequence, b"", 0, 0, seen.connection_id)
+    if seen.plaintext is None:
+        return (f"{_TYPES.get(seen.content_type, f'type {seen.content_type}')}, unreadable {record.place}",)
+    return tuple(f"{line} {record.place}" for line in _content(record, seen.content_type, seen.plaintext))
 
 
 def describe_coap(data: bytes) -> str:
@@ -118,7 +123,9 @@ def _record(datagram: bytes, position: int, cid_bytes: int) -> _Record | None:
     (announced,) = _LENGTH.unpack_from(datagram, body - _LENGTH.size)
     number = int.from_bytes(sequence, "big")
     content = datagram[body : body + announced]
-    return _Record(content_type, version, epoch, number, content, announced, body - position + len(content))
+    connection_id = datagram[body - _LENGTH.size - cid_bytes : body - _LENGTH.size]
+    length = body - position + len(content)
+    return _Record(content_type, version, epoch, number, content, announced, length, connection_id)
 
 
 def _describe(record: _Record, from_client: bool, sessions: Sequence[RecordLayer]) -> Iterator[str]:
@@ -138,11 +145,10 @@ def _opened(record: _Record, from_client: bool, sessions: Sequence[RecordLayer])
         if keys is None:
             continue
         protection = keys.write if from_client else keys.read
-        cid = session.write_cid if from_client else session.read_cid
         head = record.content_type, record.version, record.epoch, record.sequence, record.body
         try:
             if record.content_type == TLS12_CID:
-                return unwrapped(protection.open(*head, cid))
+                return unwrapped(protection.open(*head, record.connection_id))
             return record.content_type, protection.open(*head)
         except DecodeError:
             continue
@@ -185,15 +191,34 @@ def _details(kind: HandshakeType, body: bytes) -> str:
             case HandshakeType.CLIENT_HELLO:
                 hello = handshake.decode_client_hello(body)
                 cookie = f", cookie {len(hello.cookie)} B" if hello.cookie else ", no cookie"
-                return f": version {hello.version:04x}, {len(hello.suites)} suites{cookie}"
+                more = _session_id(hello.session_id) + _extensions(hello.extensions)
+                return f": version {hello.version:04x}, {len(hello.suites)} suites{cookie}{more}"
             case HandshakeType.HELLO_VERIFY_REQUEST:
                 return f": cookie {len(handshake.decode_hello_verify_request(body).cookie)} B"
             case HandshakeType.SERVER_HELLO:
                 chosen = handshake.decode_server_hello(body)
-                return f": version {chosen.version:04x}, {suite_name(chosen.suite)}"
+                more = _session_id(chosen.session_id) + _extensions(chosen.extensions)
+                return f": version {chosen.version:04x}, {suite_name(chosen.suite)}{more}"
+            case HandshakeType.NEW_SESSION_TICKET:
+                ticket = decode_new_session_ticket(body)
+                return f": ticket {len(ticket.ticket)} B for {ticket.lifetime_s} s"
             case HandshakeType.CLIENT_KEY_EXCHANGE:
                 return f": identity {handshake.decode_client_key_exchange(body).identity!r:.60}"
             case _:
                 return ""
     except DecodeError as error:
         return f", which does not decode: {error}"
+
+
+def _session_id(session_id: bytes) -> str:
+    """A server that takes a session up again answers with the client's: their beginnings can be compared."""
+    if not session_id:
+        return ""
+    return f", session {session_id[:4].hex()}{'...' if len(session_id) > 4 else ''}"
+
+
+def _extensions(offered: Extensions | None) -> str:
+    """Return what resumption and connection IDs have to say in a hello."""
+    ticket, wanted = dict(offered or ()).get(SessionTicket.number, b""), connection_id(offered)
+    told = f", ticket {len(ticket)} B" if ticket else ""
+    return told if wanted is None else f"{told}, wants connection ID {wanted.hex() or 'of no length'}"

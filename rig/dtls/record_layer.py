@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from rig.dtls.cid import TLS12_CID, CidRecord, split_datagram, unwrapped
 from rig.dtls.outgoing import OutgoingRecord, Payload
-from rig.dtls.records import DTLS_1_2, ContentType, Record, parse_datagram
+from rig.dtls.records import DTLS_1_2, ContentType, Record
 from rig.dtls.suites import BadRecord, Protection
 
 
@@ -64,7 +64,7 @@ class RecordLayer:
 
     def split(self, datagram: bytes) -> tuple[Record | CidRecord, ...]:
         """Return the records of a datagram that came; `DecodeError` if it is no whole number of them."""
-        return split_datagram(datagram, len(self.read_cid)) if self.read_cid else parse_datagram(datagram)
+        return split_datagram(datagram, len(self.read_cid))
 
     def open(self, record: Record | CidRecord) -> tuple[ContentType, bytes]:
         """Return content type and plaintext of a record that came; `BadRecord` if it does not open."""

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 
 from rig.dtls.alerts import Abort
-from rig.dtls.extensions import SessionTicket
 from rig.dtls.handshake import EXTENDED_MASTER_SECRET, ClientHello
+from rig.dtls.keyring import ticket_of
 from rig.dtls.misbehaviour import Misbehaviour
 from rig.dtls.suites import SUITES
 
@@ -71,4 +71,4 @@ class KeptSessions:
 
 def handle_of(hello: ClientHello) -> bytes:
     """Return the ticket that *hello* offers, or else its session id: with a ticket that is the client's own choice."""
-    return dict(hello.extensions or ()).get(SessionTicket.number) or hello.session_id
+    return ticket_of(hello) or hello.session_id

@@ -15,17 +15,19 @@ class SeenRecord:
     """One record as it passed. ``length`` is its size on the wire with the header.
 
     ``plaintext`` is None for a record that did not open. ``explicit_nonce`` is what the record carries of its nonce or
-    initialisation vector: None in epoch 0, and where the suite is unknown or has none.
+    initialisation vector: None in epoch 0, and where the suite is unknown or has none. ``content_type`` of a record
+    with a connection ID is the real one, which is inside; 25 (tls12_cid) if the record did not open.
     """
 
     t_s: float
     from_client: bool
-    content_type: ContentType
+    content_type: int
     epoch: int
     sequence: int
     length: int
     explicit_nonce: bytes | None
     plaintext: bytes | None
+    connection_id: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,25 @@ class Flight:
 
 
 @dataclass(frozen=True)
+class Move:
+    """From ``t_s`` on the client is at ``client``: an authentic and newer record came from there (RFC 9146 6)."""
+
+    t_s: float
+    client: Endpoint
+
+
+@dataclass(frozen=True)
 class Session:
     """One handshake and what followed it.
 
+    client: where it was at first; see `moves`
     start_s: the first ClientHello
     cookie_exchanged: the server asked with HelloVerifyRequest before its first ServerHello, and got its cookie back
-    suite, identity, identity_hint: None until the message that carries them was seen
+    suite, identity_hint: None until the message that carries them was seen
+    identity: None until it was seen; of a resumed session that of the earlier one, None where that was not seen
+    resumed: the server took an earlier session up, in an abbreviated handshake
+    client_cid, server_cid: the connection IDs that records to the client and to the server have; None where none were
+        agreed on, empty for records without
     client_finished_s, server_finished_s: when a Finished with the right verify_data passed, else None
     master_secret: None where the keys could not be worked out
     """
@@ -82,6 +97,10 @@ class Session:
     alerts: tuple[SeenAlert, ...]
     records: tuple[SeenRecord, ...]
     master_secret: bytes | None = field(repr=False)
+    resumed: bool = False
+    client_cid: bytes | None = None
+    server_cid: bytes | None = None
+    moves: tuple[Move, ...] = ()
 
     def key_log(self) -> str:
         """Return the line with which Wireshark opens this session, empty without its keys; it does not hold the PSK."""
@@ -104,6 +123,10 @@ class Session:
         """The application data records that opened, so with ``plaintext``. Epoch 0 is not among them: see `records`."""
         data = (record for record in self.records if record.content_type == ContentType.APPLICATION_DATA)
         return tuple(record for record in data if record.epoch > 0 and record.plaintext is not None)
+
+    def client_at(self, t_s: float) -> Endpoint:
+        """Return where the client was at *t_s*."""
+        return next((move.client for move in reversed(self.moves) if move.t_s <= t_s), self.client)
 
     def undecryptable(self, from_client: bool | None = None) -> dict[int, int]:
         """Return the number of records that did not open, by epoch; of one side, or None for both."""

@@ -1,16 +1,20 @@
 """The state of one DTLS session as a bystander with the pre-shared keys sees it."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rig.dtls import handshake, suites
 from rig.dtls.alerts import decode_alert
+from rig.dtls.cid import TLS12_CID, CidRecord, split_datagram, unwrapped
+from rig.dtls.contents import decode_new_session_ticket
+from rig.dtls.extensions import connection_id
 from rig.dtls.flights import Flights
 from rig.dtls.handshake import ClientHello, HandshakeType, Message, Reassembler, ServerHello, parse_fragments
+from rig.dtls.keyring import Earlier, Keyring, ticket_of
 from rig.dtls.records import ContentType, Record
-from rig.dtls.session import Endpoint, SeenAlert, SeenRecord, Session
-from rig.dtls.suites import CLIENT_FINISHED, SERVER_FINISHED, SUITES, BadRecord, Protection
+from rig.dtls.session import Endpoint, Move, SeenAlert, SeenRecord, Session
+from rig.dtls.suites import CLIENT_FINISHED, SERVER_FINISHED, SUITES, Protection
 from rig.dtls.wire import DecodeError
 
 _CLIENT_SENDS = {
@@ -19,13 +23,17 @@ _CLIENT_SENDS = {
     HandshakeType.CERTIFICATE_VERIFY,
 }
 _BOTH_SEND = {HandshakeType.CERTIFICATE, HandshakeType.FINISHED}
+# Each side's message, True the client's, after which only what belongs to its own Finished comes (RFC 5246 7.3).
+_FULL = {True: HandshakeType.CLIENT_KEY_EXCHANGE, False: HandshakeType.SERVER_HELLO_DONE}
+_ABBREVIATED = {True: HandshakeType.CLIENT_HELLO, False: HandshakeType.SERVER_HELLO}
 
 
 @dataclass
 class _Entry:
     t_s: float
     from_client: bool
-    record: Record
+    record: Record | CidRecord
+    content_type: int
     plaintext: bytes | None
 
 
@@ -37,61 +45,88 @@ class _Seen:
 
 
 class Tracker:
-    """Follows one session. Nothing that arrives raises; what does not decode is left out of the conclusions."""
+    """Follows one session. Nothing that arrives raises; what does not decode is left out of the conclusions.
+
+    A renegotiation inside the session is not followed.
+    """
 
     def __init__(
-        self,
-        client: Endpoint,
-        server: Endpoint,
-        start_s: float,
-        psks: Mapping[bytes, bytes],
-        master_secrets: Mapping[bytes, bytes],
-        client_random: bytes | None,
+        self, client: Endpoint, server: Endpoint, start_s: float, keyring: Keyring, client_random: bytes | None
     ) -> None:
-        """*client_random* is None when the first fragment of the ClientHello is too short to hold it."""
+        """*client_random* is None when the first fragment of the ClientHello is too short to hold it.
+
+        The *keyring* learns what a later session needs that takes this one up again.
+        """
         self.client = client
         self.server = server
         self.client_random = client_random
         self._start_s = start_s
-        self._psks = psks
-        self._master_secrets = master_secrets
+        self._keyring = keyring
         self._entries: list[_Entry] = []
         self._flights = Flights()
         self._reassemblers = {True: Reassembler(), False: Reassembler()}
         self._messages: dict[bool, dict[int, _Seen]] = {True: {}, False: {}}
         self._cookies: list[tuple[float, bytes]] = []
         self._alerts: list[SeenAlert] = []
+        self._moves: list[Move] = []
+        self._newest_from_client = -1
         self._hello: ServerHello | None = None
+        self._server_changed = False
+        self._connection_ids: dict[bool, bytes | None] = {True: None, False: None}
         self._protections: dict[bool, Protection] = {}
         self._master: bytes | None = None
 
-    def add(self, t_s: float, from_client: bool, records: tuple[Record, ...]) -> None:
+    @property
+    def peer(self) -> Endpoint:
+        """Where the client is now."""
+        return self._moves[-1].client if self._moves else self.client
+
+    def connection_id(self, from_client: bool) -> bytes:
+        """Return what the receiver of one side's records wants them to have; empty for nothing."""
+        return self._connection_ids[not from_client] or b""
+
+    def split(self, from_client: bool, datagram: bytes) -> tuple[Record | CidRecord, ...]:
+        """Return the records of a datagram as its receiver would; `DecodeError` if it is no whole number of them."""
+        return split_datagram(datagram, len(self.connection_id(from_client)))
+
+    def add(self, t_s: float, from_client: bool, records: Sequence[Record | CidRecord]) -> None:
         """Take one datagram in."""
-        self._flights.add(t_s, from_client, records)
+        before = len(self._entries)
         for record in records:
-            plaintext = record.fragment if record.epoch == 0 else self.open(from_client, record)
-            entry = _Entry(t_s, from_client, record, plaintext)
+            entry = _Entry(t_s, from_client, record, *self._read(from_client, record))
             self._entries.append(entry)
             self._take(entry)
+        self._flights.add(t_s, from_client, [_freeze(entry, None) for entry in self._entries[before:]])
 
-    def opens(self, from_client: bool, record: Record) -> bool:
+    def follow(self, t_s: float, source: Endpoint, records: Sequence[Record | CidRecord]) -> bool:
+        """Take the client to be at *source* if *records*, not yet added, show it; return whether they do."""
+        own = [one for one in records if isinstance(one, CidRecord) and one.connection_id == self.connection_id(True)]
+        moved = any(one.sequence > self._newest_from_client and self.opens(True, one) for one in own)
+        if moved:
+            self._moves.append(Move(t_s, source))
+        return moved
+
+    def opens(self, from_client: bool, record: Record | CidRecord) -> bool:
         """Whether *record* opens with this session's keys."""
         return self.open(from_client, record) is not None
 
-    def open(self, from_client: bool, record: Record) -> bytes | None:
-        """Return what a protected record holds, or None where it does not open with this session's keys."""
+    def open(self, from_client: bool, record: Record | CidRecord) -> tuple[ContentType, bytes] | None:
+        """Return content type and content of a protected record; None if it does not open with this session's keys."""
         if not self._protections or record.epoch != 1:
             return None
-        header = record.content_type, record.version, record.epoch, record.sequence
+        protection, numbers = self._protections[from_client], (record.version, record.epoch, record.sequence)
         try:
-            return self._protections[from_client].open(*header, record.fragment)
-        except BadRecord:
+            if isinstance(record, Record):
+                return record.content_type, protection.open(record.content_type, *numbers, record.fragment)
+            return unwrapped(protection.open(TLS12_CID, *numbers, record.fragment, record.connection_id))
+        except DecodeError:
             return None
 
     def snapshot(self) -> Session:
         """Return what is known by now."""
         hello, server_hello, suite = self._client_hello(), self._server_hello(), self._suite()
         finished = {side: self._verified_finished_s(side) for side in (True, False)}
+        agreed = None not in self._connection_ids.values()
         return Session(
             client=self.client,
             server=self.server,
@@ -110,17 +145,35 @@ class Tracker:
             alerts=tuple(self._alerts),
             records=tuple(_freeze(entry, suite) for entry in self._entries),
             master_secret=self._master,
+            resumed=self._resumed(),
+            client_cid=self._connection_ids[True] if agreed else None,
+            server_cid=self._connection_ids[False] if agreed else None,
+            moves=tuple(self._moves),
         )
+
+    def _read(self, from_client: bool, record: Record | CidRecord) -> tuple[int, bytes | None]:
+        """Return content type and content, which is None if the record does not open."""
+        if record.epoch == 0 and isinstance(record, Record):
+            return record.content_type, record.fragment
+        opened = self.open(from_client, record)
+        if opened is None:
+            return (record.content_type if isinstance(record, Record) else TLS12_CID), None
+        if from_client:
+            self._newest_from_client = max(self._newest_from_client, record.sequence)
+        return opened
 
     def _take(self, entry: _Entry) -> None:
         if entry.plaintext is None:
             return
         try:
-            if entry.record.content_type == ContentType.HANDSHAKE:
+            if entry.content_type == ContentType.HANDSHAKE:
                 self._take_handshake(entry, entry.plaintext)
-            elif entry.record.content_type == ContentType.ALERT:
+            elif entry.content_type == ContentType.ALERT:
                 alert = decode_alert(entry.plaintext)
                 self._alerts.append(SeenAlert(entry.t_s, entry.from_client, entry.record.epoch, alert))
+            elif entry.content_type == ContentType.CHANGE_CIPHER_SPEC and not entry.from_client:
+                self._server_changed = True
+                self._derive()
         except DecodeError:
             return  # a damaged record: the receiver drops it too, and it stays among the records
 
@@ -133,26 +186,35 @@ class Tracker:
     def _take_message(self, entry: _Entry, message: Message) -> None:
         if entry.from_client != (message.kind in _CLIENT_SENDS) and message.kind not in _BOTH_SEND:
             return  # an echo, or a confused peer
-        seen = _Seen(entry.t_s, entry.record.epoch, message)
+        if entry.record.epoch and message.kind != HandshakeType.FINISHED:
+            return
         if message.kind == HandshakeType.HELLO_VERIFY_REQUEST:
             cookie = handshake.decode_hello_verify_request(message.body).cookie
             self._cookies.append((entry.t_s, cookie))
             return
         if message.kind == HandshakeType.CLIENT_HELLO:
-            self.client_random = handshake.decode_client_hello(message.body).random
+            if self._hello is not None:
+                return  # the server has gone on with the one before
+            hello = handshake.decode_client_hello(message.body)
+            self.client_random = hello.random
+            self._connection_ids[True] = connection_id(hello.extensions)
         if message.kind == HandshakeType.SERVER_HELLO and self._hello is None:
             self._hello = handshake.decode_server_hello(message.body)
+            self._connection_ids[False] = connection_id(self._hello.extensions)
+        seen = _Seen(entry.t_s, entry.record.epoch, message)
         self._messages[entry.from_client].setdefault(message.message_seq, seen)
         self._derive()
+        self._learn()
 
     def _derive(self) -> None:
         """Work the keys out as soon as all of their ingredients have passed, and open what came before them."""
         suite = self._suite()
-        if self._protections or not self._hello or not self.client_random or suite is None:
+        if not self._hello or not self.client_random or suite is None:
             return
-        self._master = self._master_secret(suite, self.client_random, self._hello)
-        if self._master is None:
+        master = self._master_secret(suite, self.client_random, self._hello)
+        if master is None or master == self._master:
             return
+        self._master = master
         client, server = suites.protections(
             suite,
             self._master,
@@ -163,15 +225,52 @@ class Tracker:
         self._protections = {True: client, False: server}
         self._reopen()
 
+    def _learn(self) -> None:
+        """Remember what a later session may begin from: by session id, and by the ticket."""
+        if self._master is None or self._hello is None:
+            return
+        earlier = Earlier(self._identity(), self._master)
+        for handle in (self._hello.session_id, self._ticket()):
+            if handle:
+                self._keyring.learn(handle, earlier)
+
+    def _ticket(self) -> bytes:
+        """Return the ticket that the server handed out in this handshake, or empty bytes."""
+        seen = self._find(False, HandshakeType.NEW_SESSION_TICKET)
+        try:
+            return decode_new_session_ticket(seen.message.body).ticket if seen else b""
+        except DecodeError:
+            return b""
+
     def _suite(self) -> suites.Suite | None:
         return SUITES.get(self._hello.suite) if self._hello else None
 
+    def _resumed(self) -> bool:
+        """Whether the handshake is an abbreviated one.
+
+        The server answers with the client's session id (RFC 5246 7.3); to a ticket without one it answers with its
+        ChangeCipherSpec (RFC 5077 3.4).
+        """
+        hello = self._client_hello()
+        if hello is None or self._hello is None or self._find(False, HandshakeType.SERVER_HELLO_DONE):
+            return False
+        if hello.session_id:
+            return self._hello.session_id == hello.session_id
+        return bool(ticket_of(hello)) and self._server_changed
+
+    def _earlier(self) -> Earlier | None:
+        """Return the session that this one takes up again, where it was seen."""
+        hello = self._client_hello()
+        return self._keyring.earlier(hello) if hello and self._resumed() else None
+
     def _master_secret(self, suite: suites.Suite, client_random: bytes, hello: ServerHello) -> bytes | None:
-        logged, identity = self._master_secrets.get(client_random), self._identity()
-        if logged is not None or suite.key_exchange != "psk" or identity is None:
+        logged, earlier, identity = self._keyring.master_secrets.get(client_random), self._earlier(), self._identity()
+        if logged is not None:
             return logged
-        psk, transcript = self._psks.get(identity), self._key_exchange_transcript()
-        if psk is None or transcript is None:
+        if earlier is not None:
+            return earlier.master
+        psk, transcript = self._keyring.psks.get(identity or b""), self._key_exchange_transcript()
+        if suite.key_exchange != "psk" or identity is None or psk is None or transcript is None:
             return None
         premaster = suites.psk_premaster(psk)
         if hello.extended_master_secret:
@@ -182,7 +281,7 @@ class Tracker:
     def _reopen(self) -> None:
         for entry in self._entries:
             if entry.plaintext is None:
-                entry.plaintext = self.open(entry.from_client, entry.record)
+                entry.content_type, entry.plaintext = self._read(entry.from_client, entry.record)
                 self._take(entry)
 
     def _find(self, from_client: bool, kind: HandshakeType) -> _Seen | None:
@@ -208,8 +307,10 @@ class Tracker:
         return bool(hello.cookie) and hello.cookie in asked
 
     def _identity(self) -> bytes | None:
-        seen = self._find(True, HandshakeType.CLIENT_KEY_EXCHANGE)
-        return _decoded_vector(seen.message.body) if seen else None
+        seen, earlier = self._find(True, HandshakeType.CLIENT_KEY_EXCHANGE), self._earlier()
+        if seen:
+            return _decoded_vector(seen.message.body)
+        return earlier.identity if earlier else None
 
     def _identity_hint(self) -> bytes | None:
         seen = self._find(False, HandshakeType.SERVER_KEY_EXCHANGE)
@@ -236,25 +337,33 @@ class Tracker:
         return [messages[number].message for number in numbers]
 
     def _verified_finished_s(self, from_client: bool) -> float | None:
-        seen, transcript, suite = self._find(from_client, HandshakeType.FINISHED), self._finished_over(), self._suite()
+        seen, suite = self._find(from_client, HandshakeType.FINISHED), self._suite()
+        transcript = self._finished_transcript(from_client)
         if seen is None or seen.epoch == 0 or transcript is None or self._master is None or suite is None:
             return None
-        if not from_client:
-            client = self._find(True, HandshakeType.FINISHED)
-            if client is None:
-                return None
-            transcript += client.message.encode() + _joined(self._between(False, HandshakeType.SERVER_HELLO_DONE))
         label = CLIENT_FINISHED if from_client else SERVER_FINISHED
         handshake_hash = hashlib.new(suite.hash_name, transcript).digest()
         expected = suites.finished(self._master, label, handshake_hash, suite.hash_name)
         return seen.t_s if seen.message.body == expected else None
 
-    def _finished_over(self) -> bytes | None:
-        """Return what the client's Finished is computed over."""
-        transcript = self._key_exchange_transcript()
-        if transcript is None:
+    def _finished_transcript(self, from_client: bool) -> bytes | None:
+        """Return what one side's Finished is computed over; that of the side which is second covers the first's too."""
+        resumed = self._resumed()
+        opening, after = (self._hellos(), _ABBREVIATED) if resumed else (self._key_exchange_transcript(), _FULL)
+        if opening is None:
             return None
-        return transcript + _joined(self._between(True, HandshakeType.CLIENT_KEY_EXCHANGE))
+        first = not resumed
+        opening += _joined(self._between(first, after[first]))
+        if from_client == first:
+            return opening
+        finished = self._find(first, HandshakeType.FINISHED)
+        if finished is None:
+            return None
+        return opening + _joined([finished.message, *self._between(not first, after[not first])])
+
+    def _hellos(self) -> bytes | None:
+        client, server = self._find(True, HandshakeType.CLIENT_HELLO), self._server_hello()
+        return _joined([client.message, server.message]) if client and server else None
 
     def _between(self, from_client: bool, after: HandshakeType) -> Iterator[Message]:
         """Yield one side's messages after *after* and before its Finished, such as a NewSessionTicket."""
@@ -281,5 +390,6 @@ def _decoded_vector(body: bytes) -> bytes | None:
 def _freeze(entry: _Entry, suite: suites.Suite | None) -> SeenRecord:
     record = entry.record
     nonce = record.fragment[: suite.explicit_nonce_bytes] if record.epoch and suite else b""
-    numbers = record.content_type, record.epoch, record.sequence, record.length
-    return SeenRecord(entry.t_s, entry.from_client, *numbers, nonce or None, entry.plaintext)
+    numbers = entry.content_type, record.epoch, record.sequence, record.length
+    cid = record.connection_id if isinstance(record, CidRecord) else b""
+    return SeenRecord(entry.t_s, entry.from_client, *numbers, nonce or None, entry.plaintext, cid)

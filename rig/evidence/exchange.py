@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from rig.dtls.narrative import describe_datagram, describe_plaintext
+from rig.dtls.narrative import describe_datagram, describe_record
 from rig.dtls.record_layer import RecordLayer
 from rig.dtls.session import SeenRecord, Session
 from rig.formats.pcapng import enhanced_packet, interface_description, section_header
@@ -94,7 +94,7 @@ def tell_sessions(sessions: Iterable[Session]) -> Exchange:
     datagrams: dict[tuple[float, bool, int], list[SeenRecord]] = {}
     for session in sessions:
         for record in session.records:
-            datagrams.setdefault((record.t_s, record.from_client, session.client[1]), []).append(record)
+            datagrams.setdefault((record.t_s, record.from_client, session.client_at(record.t_s)[1]), []).append(record)
     chosen, head, omitted = _ends(sorted(datagrams.items(), key=lambda item: item[0]))
     packets = tuple(
         _packet(
@@ -102,11 +102,7 @@ def tell_sessions(sessions: Iterable[Session]) -> Exchange:
             from_client,
             sum(each.length for each in records),
             port,
-            [
-                line
-                for each in records
-                for line in describe_plaintext(each.content_type, each.epoch, each.sequence, each.plaintext)
-            ],
+            [line for each in records for line in describe_record(each)],
         )
         for (t_s, from_client, port), records in chosen
     )

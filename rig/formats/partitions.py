@@ -215,6 +215,8 @@ def _csv_partition(fields: list[str], next_offset: int, line: int) -> Partition:
     label, type_text, subtype_text, offset_text, size_text = fields[:5]
     if not label or len(label.encode()) > _MAX_LABEL_BYTES:
         raise _csv_error(line, f"name {label!r} must have 1 to {_MAX_LABEL_BYTES} bytes")
+    if not label.isprintable():
+        raise _csv_error(line, f"name {label!r} has a character that cannot be printed")
     type_ = _word_or_number(type_text, _TYPES, "type", line)
     subtype = _word_or_number(subtype_text or "undefined", _SUBTYPES.get(type_, {}), "subtype", line)
     alignment = APP_ALIGNMENT_BYTES if type_ == TYPE_APP else SECTOR_BYTES

@@ -10,6 +10,7 @@ from rig.dtls.client import Client
 from rig.dtls.connection import ResumableSession
 from rig.dtls.contents import ServerHelloDone
 from rig.dtls.conversation import Script, Send
+from rig.dtls.dissector import Dissector
 from rig.dtls.extensions import ExtendedMasterSecret, SessionTicket, pairs
 from rig.dtls.records import ContentType
 
@@ -17,17 +18,24 @@ IDENTITY, PSK = b"sensor-1", b"0123456789abcdef"
 OFFER = pairs(ExtendedMasterSecret(), SessionTicket())
 
 
-def session_of(dial: Any, endpoint: Any, offer: Any) -> ResumableSession:
+def closed_client(dial: Any, endpoint: Any, offer: Any) -> Client:
     client = Client(IDENTITY, PSK, hello_extensions=offer)
     wire = dial(endpoint)
     wire.run(client.handshake())
     assert wire.run(client.close())
-    return client.session
+    return client
 
 
-@pytest.mark.parametrize(
+def session_of(dial: Any, endpoint: Any, offer: Any) -> ResumableSession:
+    return closed_client(dial, endpoint, offer).session
+
+
+BY_ID_AND_BY_TICKET = pytest.mark.parametrize(
     ("kind", "offer"), [("openssl-no-ticket", pairs(ExtendedMasterSecret())), ("openssl", OFFER)], ids=["id", "ticket"]
 )
+
+
+@BY_ID_AND_BY_TICKET
 def test_a_session_is_taken_up_again(kind: str, offer: Any, server: Any, dial: Any) -> None:
     endpoint = server(kind)
     session = session_of(dial, endpoint, offer)
@@ -40,6 +48,26 @@ def test_a_session_is_taken_up_again(kind: str, offer: Any, server: Any, dial: A
     wire.run(again.send(again.application_data(b"on the old keys' successor\n")))
     assert server.process(endpoint).stdout.readline() == b"on the old keys' successor\n"
     assert wire.run(again.close())
+
+
+@BY_ID_AND_BY_TICKET
+def test_a_bystander_follows_it(kind: str, offer: Any, server: Any, dial: Any) -> None:
+    endpoint = server(kind)
+    first = closed_client(dial, endpoint, offer)
+    again, wire = Client(IDENTITY, b"not needed", resume=first.session), dial(endpoint)
+    wire.run(again.handshake())
+    wire.run(again.send(again.application_data(b"canary\n")))
+    assert wire.run(again.close())
+    dissector = Dissector({IDENTITY: PSK})
+    for port, client in enumerate((first, again)):
+        ours, theirs = [(each, True) for each in client.sent], [(each, False) for each in client.received]
+        for moment, from_client in sorted(ours + theirs, key=lambda entry: entry[0].t_s):
+            ends = (("127.0.0.1", port), endpoint) if from_client else (endpoint, ("127.0.0.1", port))
+            dissector.feed(moment.t_s, *ends, moment.datagram or b"")
+    _, session = dissector.sessions()
+    assert (session.resumed, session.established, session.identity) == (True, True, IDENTITY)
+    assert (session.key_log(), session.undecryptable()) == (again.key_log(), {})
+    assert [record.plaintext for record in session.application_data] == [b"canary\n"]
 
 
 def losing_first(lost: Callable[[bytes], bool], script: Script[Any]) -> Script[Any]:

@@ -1,5 +1,7 @@
 """What passed, in words: of a whole conversation, of damaged datagrams, of any bytes at all."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -7,10 +9,11 @@ from rig.dtls import coap
 from rig.dtls.client import Client
 from rig.dtls.coap import Message, Type
 from rig.dtls.conversation import Conversation
-from rig.dtls.narrative import describe_coap, describe_datagram, describe_plaintext
+from rig.dtls.narrative import describe_coap, describe_datagram, describe_record
 from rig.dtls.outgoing import Content
 from rig.dtls.server import Send, Server
 from rig.dtls.server_session import Settings
+from rig.dtls.session import SeenRecord
 
 IDENTITY, PSK = b"sensor-1", b"0123456789abcdef"
 
@@ -82,8 +85,12 @@ def test_coap_messages() -> None:
 
 
 def test_records_that_somebody_else_opened() -> None:
-    assert describe_plaintext(21, 1, 4, b"\x01\x00") == ("Alert warning close_notify (0) (epoch 1, record 4)",)
-    assert describe_plaintext(23, 1, 4, None) == ("application data, unreadable (epoch 1, record 4)",)
+    alert = SeenRecord(0.0, True, 21, 1, 4, 15, None, b"\x01\x00")
+    assert describe_record(alert) == ("Alert warning close_notify (0) (epoch 1, record 4)",)
+    closed = replace(alert, content_type=23, plaintext=None)
+    assert describe_record(closed) == ("application data, unreadable (epoch 1, record 4)",)
+    hidden = replace(closed, content_type=25, connection_id=b"mine")
+    assert describe_record(hidden) == ("tls12_cid, unreadable (epoch 1, record 4, connection ID 6d696e65)",)
 
 
 @given(st.binary(max_size=200), st.booleans())

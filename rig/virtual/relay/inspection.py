@@ -1,11 +1,14 @@
 """What a datagram is, as far as a bystander can tell, who may have been told pre-shared keys."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from rig.dtls.alerts import decode_alert
+from rig.dtls.cid import CidRecord
 from rig.dtls.coap import Message, decode
 from rig.dtls.handshake import Fragment, HandshakeType, parse_fragments
+from rig.dtls.keyring import Keyring
 from rig.dtls.records import ContentType, Record, parse_datagram
 from rig.dtls.tracker import Tracker
 from rig.dtls.wire import DecodeError
@@ -80,9 +83,9 @@ class Content:
 class Inspection:
     """Follows one client's conversation with a board."""
 
-    def __init__(self, psks: Mapping[bytes, bytes]) -> None:
-        """*psks* are keys by identity: without the right one nothing protected is looked into."""
-        self._psks = psks
+    def __init__(self, keyring: Keyring) -> None:
+        """*keyring*: without the right key in it nothing protected is looked into."""
+        self._keyring = keyring
         self._random: bytes | None = None
         self._seen: set[tuple[object, ...]] = set()
         self._paths: dict[bytes, str] = {}
@@ -100,27 +103,41 @@ class Inspection:
 
     def _parts(self, from_client: bool, datagram: bytes) -> Iterator[Part]:
         try:
-            records = parse_datagram(datagram)
+            records = self._split(from_client, datagram)
         except DecodeError:
             yield from self._coap(Part(), datagram)
             return
         for record in records:
             yield from self._record_parts(from_client, record)
 
-    def _record_parts(self, from_client: bool, record: Record) -> Iterator[Part]:
-        part = Part(record.content_type.name.lower(), record.epoch)
-        if record.content_type == ContentType.HANDSHAKE:
-            yield from self._handshake(from_client, part, record)
-        elif record.content_type == ContentType.CHANGE_CIPHER_SPEC:
+    def _split(self, from_client: bool, datagram: bytes) -> tuple[Record | CidRecord, ...]:
+        """Only a session's hellos tell how long the connection IDs in its records are."""
+        for tracker in (self._live, self._newest):
+            if tracker is not None and tracker.connection_id(from_client):
+                with suppress(DecodeError):
+                    return tracker.split(from_client, datagram)
+        return parse_datagram(datagram)
+
+    def _record_parts(self, from_client: bool, record: Record | CidRecord) -> Iterator[Part]:
+        content_type, plaintext = self._read(from_client, record)
+        if content_type is None:
+            yield Part(epoch=record.epoch)
+            return
+        part = Part(content_type.name.lower(), record.epoch)
+        if content_type == ContentType.HANDSHAKE:
+            yield from self._handshake(from_client, part, record, plaintext)
+        elif content_type == ContentType.CHANGE_CIPHER_SPEC:
+            if self._newest is not None and record.epoch == 0:
+                self._newest.add(0.0, from_client, (record,))
             yield replace(part, flight=5 if from_client else 6, piece=(record.epoch, part.content_type))
-        elif record.content_type == ContentType.ALERT:
-            yield replace(part, alert=_alert(self._plaintext(from_client, record)))
+        elif content_type == ContentType.ALERT:
+            yield replace(part, alert=_alert(plaintext))
         else:
-            plaintext = self._plaintext(from_client, record)
             yield part if plaintext is None else next(self._coap(part, plaintext), part)
 
-    def _handshake(self, from_client: bool, part: Part, record: Record) -> Iterator[Part]:
-        plaintext = self._plaintext(from_client, record)
+    def _handshake(
+        self, from_client: bool, part: Part, record: Record | CidRecord, plaintext: bytes | None
+    ) -> Iterator[Part]:
         if plaintext is None:
             # Without the keys: what is protected and belongs to a handshake is most often its end.
             name = HandshakeType.FINISHED.name.lower()
@@ -138,7 +155,7 @@ class Inspection:
             name, flight = fragment.kind.name.lower(), _flight(from_client, fragment)
             yield replace(part, handshake=name, flight=flight, piece=(record.epoch, *place))
 
-    def _follow(self, from_client: bool, record: Record, fragments: tuple[Fragment, ...]) -> None:
+    def _follow(self, from_client: bool, record: Record | CidRecord, fragments: tuple[Fragment, ...]) -> None:
         """Notice a new session by its ClientHello's random, and learn its keys where that is possible."""
         for fragment in fragments:
             whole_random = fragment.offset == 0 and len(fragment.data) >= _RANDOM.stop
@@ -152,18 +169,19 @@ class Inspection:
             return
         self._random = random
         self._seen.clear()
-        if self._psks:
-            self._newest = Tracker(("client", 0), ("board", 0), 0.0, self._psks, {}, random)
+        if self._keyring.psks:
+            self._newest = Tracker(("client", 0), ("board", 0), 0.0, self._keyring, random)
 
-    def _plaintext(self, from_client: bool, record: Record) -> bytes | None:
-        if record.epoch == 0:
-            return record.fragment
+    def _read(self, from_client: bool, record: Record | CidRecord) -> tuple[ContentType | None, bytes | None]:
+        """Return content type and content: None what does not open, and its type if a connection ID hides it."""
+        if record.epoch == 0 and isinstance(record, Record):
+            return record.content_type, record.fragment
         for tracker in (self._newest, self._live):
-            plaintext = tracker.open(from_client, record) if tracker is not None else None
-            if plaintext is not None:
+            opened = tracker.open(from_client, record) if tracker is not None else None
+            if opened is not None:
                 self._live = tracker
-                return plaintext
-        return None
+                return opened
+        return (record.content_type if isinstance(record, Record) else None), None
 
     def _coap(self, part: Part, data: bytes) -> Iterator[Part]:
         try:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from rig.dtls.keyring import Keyring
 from rig.formats.packet_rule import Direction, PacketRule
 from rig.virtual.relay.inspection import Inspection
 
@@ -38,7 +39,7 @@ class Ruling(Generic[Client]):
         Counts begin anew. What is in delay keeps its time.
         """
         self._rules = tuple(rules)
-        self._psks = dict(psks)
+        self._keyring = Keyring(dict(psks))
         self._matched = [0] * len(self._rules)
         self._acted = [0] * len(self._rules)
         self._hangs_until_ns = 0
@@ -85,7 +86,7 @@ class Ruling(Generic[Client]):
     def _rule_for(self, direction: Direction, client: Client, payload: bytes) -> PacketRule | None:
         conversation = self._conversations.get(client)
         if conversation is None:
-            conversation = _Conversation(Inspection(self._psks), [0] * len(self._rules))
+            conversation = _Conversation(Inspection(self._keyring), [0] * len(self._rules))
             self._conversations[client] = conversation
         content = conversation.inspection.look(direction == "to_device", payload)
         acting = None

@@ -21,6 +21,7 @@ from rig.dtls.suites import CLIENT_FINISHED, SUITES, BadRecord, Protection
 T = TypeVar("T")
 
 IDENTITY, PSK = b"me", b"0123456789abcdef"
+SERVER: Endpoint = ("127.0.0.2", 5684)
 CCM_8 = 0xC0A8
 EMS = (23, b"")
 
@@ -201,12 +202,14 @@ class Peer:
 class Path:
     """The way between the rig's own client and a server, without delay. What the client says comes back.
 
-    address: where the client's datagrams come from; heard_at: where the server's went, in order.
+    address: where the client's datagrams come from; heard_at: where the server's went, in order; passed: what a
+    bystander beside the server sees, each as time, source, destination and datagram.
     """
 
     def __init__(self, server: Server, address: Endpoint = ("127.0.0.1", 40000)) -> None:
         self.address = address
         self.heard_at: list[Endpoint] = []
+        self.passed: list[tuple[float, Endpoint, Endpoint, bytes]] = []
         self.events: list[Event] = []
         self.now_s = 0.0
         self.server = server
@@ -231,6 +234,7 @@ class Path:
 
     def _carry(self, conversation: Conversation[T], datagrams: tuple[bytes, ...]) -> None:
         for datagram in (each for each in datagrams if self._arrives()):
+            self.passed.append((self.now_s, self.address, SERVER, datagram))
             self._do(conversation, self.server.receive(self.now_s, self.address, datagram))
 
     def _do(self, conversation: Conversation[T], events: list[Event]) -> None:
@@ -238,7 +242,10 @@ class Path:
             self.events.append(event)
             if isinstance(event, Received):
                 self._do(conversation, self.server.send(event.peer, event.data))
-            elif isinstance(event, Send) and self._arrives():
+            elif isinstance(event, Send):
+                self.passed.append((self.now_s, SERVER, event.peer, event.datagram))
+                if not self._arrives():
+                    continue
                 self.heard_at.append(event.peer)
                 self._carry(conversation, conversation.receive(self.now_s, event.datagram))
 
