@@ -81,6 +81,7 @@ def survey(prober: Prober, host: str, port: int) -> dict[str, Any]:
     offers = survey_offers(prober, suites[0])
     lifetime = {"session_lifetime_s": float(offers.ticket_lifetime_s)} if offers.ticket_lifetime_s else {}
     open_ports = [*(("tcp", one) for one in open_tcp_ports(host)), *(("udp", one) for one in answering_udp_ports(host))]
+    others = [one for one in open_ports if one != ("udp", port)]
     with prober.session() as session:
         resources = [found for link in survey_resources(session) if (found := _resource(session, link))]
     return {
@@ -93,7 +94,7 @@ def survey(prober: Prober, host: str, port: int) -> dict[str, Any]:
         },
         "ports": [
             {"transport": "udp", "port": port, "service": "coaps"},
-            *({"transport": kind, "port": one, "service": "unknown"} for kind, one in open_ports if (kind, one) != ("udp", port)),
+            *({"transport": kind, "port": one, "service": "unknown"} for kind, one in others),
         ],
         "resources": resources or [{"path": "/", "methods": ["GET"], "purpose": "information"}],
     }

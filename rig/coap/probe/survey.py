@@ -131,7 +131,8 @@ def survey_methods(session: ProbeSession, path: str) -> dict[str, str]:
     found = {"GET": _code(session, request(coap.GET, path))}
     for code, name in METHODS.items():
         acted = any(found[one].startswith("2.") for one in found if one != "GET")
-        found[name] = NOT_TRIED if acted and name == "DELETE" else _code(session, request(code, path, options=unmatched))
+        spared = acted and name == "DELETE"
+        found[name] = NOT_TRIED if spared else _code(session, request(code, path, options=unmatched))
     return found
 
 
