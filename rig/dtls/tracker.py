@@ -27,6 +27,8 @@ _BOTH_SEND = {HandshakeType.CERTIFICATE, HandshakeType.FINISHED}
 _FULL = {True: HandshakeType.CLIENT_KEY_EXCHANGE, False: HandshakeType.SERVER_HELLO_DONE}
 _ABBREVIATED = {True: HandshakeType.CLIENT_HELLO, False: HandshakeType.SERVER_HELLO}
 
+_MESSAGES_MAX = 32  # of one side: no handshake has so many
+
 
 @dataclass
 class _Entry:
@@ -201,8 +203,10 @@ class Tracker:
         if message.kind == HandshakeType.SERVER_HELLO and self._hello is None:
             self._hello = handshake.decode_server_hello(message.body)
             self._connection_ids[False] = connection_id(self._hello.extensions)
-        seen = _Seen(entry.t_s, entry.record.epoch, message)
-        self._messages[entry.from_client].setdefault(message.message_seq, seen)
+        messages = self._messages[entry.from_client]
+        if message.message_seq in messages or len(messages) >= _MESSAGES_MAX:
+            return
+        messages[message.message_seq] = _Seen(entry.t_s, entry.record.epoch, message)
         self._derive()
         self._learn()
 
