@@ -13,7 +13,7 @@ timed = @echo "$(1)"; TIMEFORMAT='  %1R s'; time $(2)
 
 help:
 	@echo 'make demo    flash, drive and measure the virtual bench, and write a report'
-	@echo 'make test    lint, types and tests; JOBS=N for N test processes'
+	@echo 'make test    lint, types, each faulty device against its own requirements, and tests; JOBS=N for N test processes'
 	@echo 'make soak    the tests that take hours'
 	@echo 'make lint    lint and types'
 	@echo 'make clean   remove build output and caches; .venv and runs stay'
@@ -35,9 +35,11 @@ lint: setup-test
 
 # pytest comes last, so that its summary ends the output.
 test: lint
+	$(call timed,faulty devices,$(bin)/rig faults --run --own -j 8)
 	@echo pytest; $(pytest) -m 'not soak' -n $(JOBS) --dist loadfile tests
 
 soak: setup-test
+	@$(bin)/rig faults --run -j 8
 	@$(pytest) -m soak tests
 
 clean:

@@ -152,6 +152,10 @@ class RunRecord:
             path = folder / f"{whose}-{number}-{name}"
         return path
 
+    def recordings(self) -> list[Path]:
+        """Return the packet captures that the run has written so far."""
+        return sorted((self.directory / "captures").glob("*.pcapng"))
+
     def relative(self, path: Path) -> str:
         """Return *path* as the journal names it: relative to the run's folder."""
         return path.relative_to(self.directory).as_posix()

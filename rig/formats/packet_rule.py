@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 from rig.errors import BenchError
 
 Direction = Literal["to_client", "to_device"]
-Action = Literal["drop", "delay", "duplicate", "flip", "truncate"]
+Action = Literal["drop", "delay", "duplicate", "flip", "truncate", "hang"]
 ContentTypeName = Literal["change_cipher_spec", "alert", "handshake", "application_data"]
 HandshakeName = Literal[
     "hello_request",
@@ -33,7 +33,7 @@ CoapTypeName = Literal["CON", "NON", "ACK", "RST"]
 FLIGHTS: Mapping[str, tuple[int, ...]] = {"to_device": (1, 3, 5), "to_client": (2, 4, 6)}
 
 _LONGEST_DATAGRAM = 65535
-_LONGEST_DELAY_S = 3600
+_LONGEST_S = 3600
 _MOST_COPIES = 100
 
 
@@ -112,7 +112,8 @@ class PacketRule:
     """One rule for one direction.
 
     value: of ``delay`` seconds; of ``duplicate`` the copies beside the original; of ``flip`` the place of the byte
-        whose lowest bit is inverted, from the end where negative; of ``truncate`` the bytes that are left
+        whose lowest bit is inverted, from the end where negative; of ``truncate`` the bytes that are left; of ``hang``
+        the seconds in which nothing passes, from the datagram that matched on, for no client and in no direction
     nth, first, every: of the datagrams of one client that match, only the nth, the first so many, or every so-manieth
         is acted on; at most one of the three, none of them means all
     """
@@ -142,8 +143,8 @@ class PacketRule:
         if self.action == "drop":
             if self.value is not None:
                 raise PacketRuleError("drop takes no value")
-        elif self.action == "delay":
-            _check_delay(self.value)
+        elif self.action in ("delay", "hang"):
+            _check_seconds(self.action, self.value)
         else:
             lowest, highest = {
                 "duplicate": (1, _MOST_COPIES),
@@ -265,6 +266,6 @@ def _check_integer(name: str, value: object, lowest: int, highest: int) -> None:
         raise PacketRuleError(f"{name} {value!r} is not an integer from {lowest} to {highest}")
 
 
-def _check_delay(value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _LONGEST_DELAY_S:
-        raise PacketRuleError(f"value of delay {value!r} is not a number of seconds up to {_LONGEST_DELAY_S}")
+def _check_seconds(action: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _LONGEST_S:
+        raise PacketRuleError(f"value of {action} {value!r} is not a number of seconds up to {_LONGEST_S}")

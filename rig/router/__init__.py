@@ -2,7 +2,7 @@
 
 from rig.formats.impairment import GilbertElliott, Impairment, ImpairmentError
 from rig.formats.packet_rule import CoapMatch, Match, PacketRule, PacketRuleError
-from rig.router.capture import Capture, CapturedPacket
+from rig.router.capture import Capture, CapturedPacket, read_capture
 from rig.router.model import Counters, DirectionState, FlowState, Router, RouterError, RouterState, RuleState
 from rig.router.relay import RelayRouter
 
@@ -24,4 +24,5 @@ __all__ = [
     "RouterError",
     "RouterState",
     "RuleState",
+    "read_capture",
 ]

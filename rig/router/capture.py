@@ -52,7 +52,7 @@ class Capture:
         """Return all datagrams up to now, in the order in which they were recorded."""
         if self._running:
             self._await(self._size())
-        return tuple(self._on_rig_clock())
+        return read_capture(self.path, self._clock)
 
     def arrived(self, count: int) -> None:
         """Note that *count* more bytes are in the file."""
@@ -76,14 +76,20 @@ class Capture:
     def _recording(self) -> Recording:
         return read_pcapng(self.path.read_bytes())
 
-    def _on_rig_clock(self) -> list[CapturedPacket]:
-        packets = []
-        for packet in self._recording().packets:
-            datagram = parse_udp_packet(packet.data)
-            t_s = self._clock.to_rig_s(packet.t_ns / 1e9)
-            ends = datagram.source, datagram.destination
-            packets.append(CapturedPacket(t_s, _side(packet.interface), *ends, datagram.payload))
-        return packets
+
+def read_capture(path: Path, clock: ClockMap | None = None) -> tuple[CapturedPacket, ...]:
+    """Return all datagrams of a capture file, in the order in which they were recorded.
+
+    Times are on the rig's clock by *clock*, or on the router's without one.
+    """
+    packets = []
+    for packet in read_pcapng(path.read_bytes()).packets:
+        datagram = parse_udp_packet(packet.data)
+        t_s = packet.t_ns / 1e9
+        ends = datagram.source, datagram.destination
+        rig_s = t_s if clock is None else clock.to_rig_s(t_s)
+        packets.append(CapturedPacket(rig_s, _side(packet.interface), *ends, datagram.payload))
+    return tuple(packets)
 
 
 def merge_clocks(first: ClockMap, last: ClockMap) -> ClockMap:

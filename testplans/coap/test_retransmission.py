@@ -1,8 +1,9 @@
 """The device's own confirmable messages, to observers who keep silent: COAP-11, COAP-12, OBS-03."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from math import comb
 
 import pytest
 
@@ -26,13 +27,14 @@ TOLERANCE_S = 0.1
 LAG_LIMIT_S = TOLERANCE_SHARE * TOLERANCE_S
 DOUBLING_TOLERANCE = 0.1
 SAMPLES_NEEDED = 5
-JITTER_S = 0.05
+ALIKE_S, FALSE_ALARM = 0.03, 5e-5
 OBSERVERS = 2
 ROUNDS = 3
 """So often each observer acknowledges the second copy: one sample of the first interval each time."""
 ROUND_S = 5.0
 SETTLE_S = 2.0
 AFTER_S = 3.0
+TOLD = 8
 RESTARTS = 2
 MESSAGE_IDS = 0x10000
 
@@ -134,8 +136,11 @@ def test_device_retransmits_with_doubled_intervals(overlapped: Overlapped, measu
         observed=f"first intervals {_listed(firsts)} s; ratios {_listed(ratios)}; "
         f"{', '.join(map(str, retransmissions)) or 'no'} retransmissions until {MAX_TRANSMIT_WAIT_S:g} s",
         evidence=[facts],
-        notes=[f"one value in six may lie outside; first intervals within {JITTER_S:g} s count as always the same"],
-        false_alarm=false_alarm(len(firsts)),
+        notes=[
+            f"one value in six may lie outside; {most_alike(firsts)} of {len(firsts)} first intervals lie within "
+            f"{ALIKE_S:g} s, {too_many_alike(len(firsts))} would be too many"
+        ],
+        false_alarm=false_alarm(len(firsts), too_many_alike(len(firsts))),
     )
 
 
@@ -313,7 +318,7 @@ def _as_specified(firsts: Sequence[float], ratios: Sequence[float], retransmissi
     begins = _nearly_all(firsts, lambda one: ACK_TIMEOUT_S - TOLERANCE_S <= one <= longest_s + TOLERANCE_S)
     doubles = _nearly_all(ratios, lambda one: abs(one / 2 - 1) <= DOUBLING_TOLERANCE)
     ends = bool(retransmissions) and all(one == MAX_RETRANSMIT for one in retransmissions)
-    return begins and doubles and ends and max(firsts) - min(firsts) >= JITTER_S
+    return begins and doubles and ends and most_alike(firsts) < too_many_alike(len(firsts))
 
 
 def _nearly_all(values: Sequence[float], inside: Callable[[float], bool]) -> bool:
@@ -321,12 +326,23 @@ def _nearly_all(values: Sequence[float], inside: Callable[[float], bool]) -> boo
     return bool(values) and 6 * sum(not inside(one) for one in values) <= len(values)
 
 
-def false_alarm(samples: int) -> float:
-    """Return how likely *samples* first intervals of a right device lie closer together than `JITTER_S`."""
-    if samples < 2:
-        return 1.0
-    width = JITTER_S / (ACK_TIMEOUT_S * (ACK_RANDOM_FACTOR - 1))
-    return float(samples * width ** (samples - 1) - (samples - 1) * width**samples)
+def most_alike(firsts: Sequence[float]) -> int:
+    """Return how many of the first intervals lie within `ALIKE_S` of each other."""
+    return max((sum(0 <= other - one <= ALIKE_S for other in firsts) for one in firsts), default=0)
+
+
+def too_many_alike(samples: int) -> int:
+    """Return how many first intervals may not be alike: few enough for devices that were late now and then.
+
+    So many of a right device's are alike with a probability of no more than `FALSE_ALARM`.
+    """
+    return next(alike for alike in range(1, samples + 2) if false_alarm(samples, alike) <= FALSE_ALARM)
+
+
+def false_alarm(samples: int, alike: int) -> float:
+    """Return a bound on the probability that so many of *samples* evenly spread first intervals are alike."""
+    width = ALIKE_S / (ACK_TIMEOUT_S * (ACK_RANDOM_FACTOR - 1))
+    return float(comb(samples, alike) * alike * width ** (alike - 1))
 
 
 def _copied_after(sent: Sent, answered_s: dict[int, float]) -> bool:
@@ -349,5 +365,6 @@ def _first_ids(probe: Prober, resource: Resource, bench: Bench) -> list[int]:
     return found
 
 
-def _listed(values: Iterable[float]) -> str:
-    return ", ".join(f"{one:.2f}" for one in values) or "none"
+def _listed(values: Sequence[float]) -> str:
+    more = f" and {len(values) - TOLD} more" if len(values) > TOLD else ""
+    return (", ".join(f"{one:.2f}" for one in values[:TOLD]) or "none") + more

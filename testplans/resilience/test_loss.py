@@ -16,7 +16,7 @@ from rig.fixtures.measure import Measure
 from rig.formats.impairment import Impairment
 from rig.router import Router
 
-ATTEMPTS = 20
+ATTEMPTS = 60
 LOSS_PERCENT = 10.0
 LIMIT_S = 60.0
 SEED = 20

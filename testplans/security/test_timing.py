@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from statistics import median
 
 import pytest
@@ -32,6 +32,7 @@ DOUBLING_TOLERANCE = 0.1
 LAG_LIMIT_S = TOLERANCE_SHARE * FIRST_TOLERANCE * FIRST_TIMER_S
 """The second interval, 2 s within 10 %, has the same tolerance in seconds."""
 COPIES_NEEDED = 2
+STAGGER_S = 0.7
 SILENCE_S = 10.0
 TOLD = 6
 INTERNAL_ERROR = 80
@@ -67,7 +68,9 @@ def half_open(probe: Prober, dut: Declaration) -> Sequence[Part]:
     clients = [probe.client() for _ in range(max(1, min(HANDSHAKES, dut.dtls.handshakes - 1)))]
     witness = probe.client()
     watch = Part(witness, probe.wire(), _ask_counts(witness, dut.figures, before))
-    return [watch, *(Part(each, probe.wire(), _stop_half_way(each)) for each in clients)]
+    # One after the other, so that the rig is not late for all of them at once.
+    parts = [Part(each, probe.wire(), _stop_half_way(each, STAGGER_S * at)) for at, each in enumerate(clients)]
+    return [watch, *parts]
 
 
 def silent_after_hello(probe: Prober, dut: Declaration) -> Sequence[Part]:
@@ -89,15 +92,15 @@ def test_flight_is_retransmitted_with_doubled_timers(overlapped: Overlapped, mea
         "retransmissions",
         {"intervals_s": intervals, "ended": [one.ended for one in stopped], "worst_lag_s": overlapped.lag.worst_s},
     )
-    if any(one is None for one in typical):
+    medians = _leading(typical)
+    if len(medians) < min(COPIES_NEEDED, len(typical)):
         measure.inconclusive(
             "HS-01",
             statement,
-            observed=f"no interval of one place was timed with a lag below {LAG_LIMIT_S * 1000:g} ms; "
+            observed=f"{len(medians)} intervals could be timed with a lag below {LAG_LIMIT_S * 1000:g} ms; "
             f"the rig's worst lag was {overlapped.lag.worst_s * 1000:.0f} ms",
             evidence=[facts],
         )
-    medians = [one for one in typical if one is not None]
     measure.check(
         "HS-01",
         statement,
@@ -167,12 +170,13 @@ def test_hello_verify_request_comes_once(overlapped: Overlapped, measure: Measur
     measure.check("CK-03", statement, len(requests) == 1, observed=observed, evidence=[facts])
 
 
-def _stop_half_way(client: Client) -> Script[Stopped]:
+def _stop_half_way(client: Client, after_s: float) -> Script[Stopped]:
+    yield from client.listen(after_s)
     try:
         yield from client.hello()
     except (Refused, Silence) as error:
         return Stopped(tuple(client.seen), str(error))
-    yield from client.listen(HALF_OPEN_S)
+    yield from client.listen(HALF_OPEN_S + HANDSHAKES * STAGGER_S)
     yield from client.send(client.alert(FATAL, INTERNAL_ERROR))
     alerts = [one.name for one in client.seen if isinstance(one.content, Alert)]
     return Stopped(tuple(client.seen), ", ".join(dict.fromkeys(alerts)))
@@ -182,7 +186,7 @@ def _ask_counts(
     client: Client, figures: Figures | None, before: Counts | None
 ) -> Script[tuple[Counts | None, Counts | None]]:
     """Ask shortly before the handshakes that stopped are ended from here."""
-    yield from client.listen(HALF_OPEN_S - 1)
+    yield from client.listen(HALF_OPEN_S + (HANDSHAKES - 1) * STAGGER_S)
     if figures is None:
         return before, None
     yield from client.handshake()
@@ -225,6 +229,11 @@ def _typical(handshakes: Sequence[Sequence[float | None]]) -> list[float | None]
     places = [[one[at] for one in handshakes if at < len(one)] for at in range(max(map(len, handshakes), default=0))]
     common = [one for one in places if 2 * len(one) > len(handshakes)]
     return [median(timed) if (timed := [each for each in one if each is not None]) else None for one in common]
+
+
+def _leading(typical: Sequence[float | None]) -> list[float]:
+    """Return the medians up to the first place that could not be timed."""
+    return [one for one in takewhile(lambda one: one is not None, typical) if one is not None]
 
 
 def _doubles(intervals: Sequence[float]) -> bool:

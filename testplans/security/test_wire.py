@@ -40,6 +40,7 @@ PATHS = {1280: 6, 576: 4}
 """Path MTU in bytes, and the block size exponent with which a message fits: 1024 and 256 bytes."""
 LARGEST_UPLOAD_BYTES = 2048
 TRANSFER_S = 3.0
+LOST_S = 0.5
 
 
 @pytest.mark.requirement("WIR-01")
@@ -180,8 +181,11 @@ def test_datagrams_fit_the_path(
     captures = []
     for mtu, exponent in PATHS.items():
         router.rules([_too_long_for(mtu, "to_client"), _too_long_for(mtu, "to_device")])
-        with measure.packets(f"mtu-{mtu}") as capture:
-            transfers[mtu] = list(_transfers(probe, dut, exponent))
+        with probe.session() as session:
+            # Before the recording: at first the device cannot know what this path takes.
+            _ask_for_all(session, dut)
+            with measure.packets(f"mtu-{mtu}") as capture:
+                transfers[mtu] = list(_transfers(probe, session, dut, exponent))
         router.clear()
         captures.append(capture.path)
         port = bench.board_config.coaps_port
@@ -353,16 +357,28 @@ def _too_long_for(mtu: int, direction: Direction) -> PacketRule:
     return PacketRule(direction, "drop", Match(longer_than_bytes=mtu - HEADERS_BYTES))
 
 
-def _transfers(probe: Prober, dut: Declaration, exponent: int) -> Iterator[str]:
-    """Shake hands, read every resource and upload where that is possible; yield how each ended."""
+def _ask_for_all(session: ProbeSession, dut: Declaration) -> None:
+    """GET without a word on blocks, and once more if nothing comes: the answer may be longer than the path takes."""
+    for resource in dut.resources:
+        if resource.blockwise and "GET" in resource.methods:
+            message = request(GET, resource.path)
+            session.tell(message)
+            if not session.hear(LOST_S):
+                session.tell(message)
+                session.hear(LOST_S)
+
+
+def _transfers(probe: Prober, session: ProbeSession, dut: Declaration, exponent: int) -> Iterator[str]:
+    """Read every resource, upload where that is possible, and shake hands; yield how each ended."""
     uploads = [one for one in dut.resources if one.blockwise and {"PUT", "POST"} & set(one.methods)]
     try:
-        with probe.session() as session:
-            for resource in dut.resources:
-                if "GET" in resource.methods:
-                    yield f"GET {resource.path} {_download(session, resource.path, exponent)}"
-            for resource in uploads:
-                yield f"upload to {resource.path} {_upload(session, resource, exponent)}"
+        for resource in dut.resources:
+            if "GET" in resource.methods:
+                yield f"GET {resource.path} {_download(session, resource.path, exponent)}"
+        for resource in uploads:
+            yield f"upload to {resource.path} {_upload(session, resource, exponent)}"
+        with probe.session():
+            yield "handshake complete"
     except DeviceError as error:
         yield f"then {error}"
 

@@ -52,8 +52,8 @@ def test_filters_add_up() -> None:
     rows = json.loads(
         rig("KEY", "--area", "PSK", "--level", "MUST", "--standard", "hipaa", "--tested", "--json").stdout
     )
-    assert [row["id"] for row in rows["requirements"]] == ["PSK-01", "PSK-02", "PSK-03"]
-    assert rows["totals"] == {"tested": 3, "untested": 0, "not_testable": 0}
+    assert [row["id"] for row in rows["requirements"]] == ["PSK-01", "PSK-02", "PSK-03", "PSK-07"]
+    assert rows["totals"] == {"tested": 4, "untested": 0, "not_testable": 0}
 
 
 def test_a_standard_is_shown_as_what_rows_are_evidence_for() -> None:

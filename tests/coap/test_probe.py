@@ -30,9 +30,10 @@ from rig.coap.probe.survey import (
     survey_suites,
 )
 from rig.dtls import coap
-from rig.dtls.client import Refused, Silence, Timers
+from rig.dtls.client import Client, Refused, Silence, Timers
 from rig.dtls.coap import Message, Type
 from rig.dtls.contents import ServerHelloDone
+from rig.dtls.conversation import Script
 from rig.formats.udp_packet import Endpoint
 
 IDENTITY, PSK = b"sensor-1", b"0123456789abcdef"
@@ -227,3 +228,21 @@ def _sender(host: str) -> socket.socket:
     sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sender.bind((host, 0))
     return sender
+
+
+def test_scripts_take_turns_where_only_so_many_may_run(endpoint: Endpoint) -> None:
+    running: list[int] = []
+    most = 0
+
+    def script(client: Client) -> Script[int]:
+        nonlocal most
+        running.append(1)
+        most = max(most, len(running))
+        yield from client.listen(0.05)
+        running.pop()
+        return len(client.seen)
+
+    with Prober(lambda: endpoint, IDENTITY, PSK) as prober:
+        clients = [prober.client() for _ in range(5)]
+        assert prober.together([(each, script(each)) for each in clients], at_once=2) == [0] * 5
+    assert most == 2

@@ -16,9 +16,11 @@ from typing import Any, Self
 
 import pytest
 
+from rig.coap.probe import Prober
 from rig.dtls import coap, handshake
 from rig.dtls.alerts import Alert, decode_alert
 from rig.dtls.handshake import ClientHello, ClientKeyExchange, HandshakeType, Message, ServerHello
+from rig.dtls.outgoing import spoiled
 from rig.dtls.records import DTLS_1_2, ContentType, Record, parse_datagram
 from rig.dtls.suites import (
     CLIENT_FINISHED,
@@ -338,6 +340,15 @@ def test_no_common_suite_ends_the_handshake_at_once(chip: Any, peer: Connect) ->
     client.hello_with_cookie()
     assert client.alert().description == 40
     chip.console.wait_for("handshake_end .*ok=0")
+
+
+def test_a_failed_handshake_and_a_spoiled_record_end_nobody_elses_session(chip: Any, peer: Connect) -> None:
+    with Prober(lambda: (chip.address, 5684), IDENTITY.encode(), PSK) as prober, prober.session() as session:
+        stranger = peer(suites=(0x1301,))
+        stranger.hello_with_cookie()
+        assert stranger.alert().description == 40
+        session.wire.send(spoiled(session.client.datagram(session.client.application_data(b"altered on the way"))))
+        assert session.get("/stats").code_text == "2.05"
 
 
 def test_a_hello_whose_cookie_does_not_come_back_is_given_up(chip: Any, peer: Connect) -> None:

@@ -63,6 +63,7 @@ def rules(draw: st.DrawFn) -> PacketRule:
             [
                 ("drop", st.none()),
                 ("delay", st.floats(0, 3600, exclude_min=True)),
+                ("hang", st.floats(0, 3600, exclude_min=True)),
                 ("duplicate", st.integers(1, 100)),
                 ("flip", st.integers(-65535, 65534)),
                 ("truncate", st.integers(0, 65535)),

@@ -9,14 +9,16 @@ import time
 from rig.lag import LagMonitor
 
 STOPPED = """
-import os, time
+import time
+from rig.clock import now_s
 from rig.lag import LagMonitor
 with LagMonitor() as lag:
     time.sleep(0.05)
     print("ready", flush=True)
     input()
+    stopped_s = now_s()
     time.sleep(0.05)
-print(lag.worst_s)
+print(lag.worst_s, lag.around_s(stopped_s), lag.around_s(stopped_s - 1))
 """
 
 
@@ -30,8 +32,10 @@ def test_a_process_that_was_stopped_notices_it() -> None:
         os.waitid(os.P_PID, process.pid, os.WSTOPPED)
         time.sleep(0.2)
         process.send_signal(signal.SIGCONT)
-        worst_s = float(process.communicate("go\n")[0])
+        worst_s, then_s, before_s = map(float, process.communicate("go\n")[0].split())
     assert worst_s > 0.15
+    assert then_s == worst_s
+    assert before_s == 0
 
 
 def test_a_lag_counts_against_the_tolerance_that_is_judged_with() -> None:

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +174,22 @@ def test_a_delayed_datagram_is_overtaken_and_clearing_drops_what_waits(router: R
     link.send(b"after")
     assert link.received(1) == [b"after"]
     assert router.read().rules == ()
+
+
+def test_a_hang_is_deaf_and_dumb_to_everybody_for_its_time(router: RelayRouter, link: Link, udp: Maker) -> None:
+    router.rules([PacketRule("to_device", "hang", Match(longer_than_bytes=50), 0.3)])
+    link.send(b"before", bytes(51), b"lost")
+    udp().sendto(b"lost too", link.front)
+    began_s = now_s()
+    link.board.settimeout(0.05)
+    assert link.received(1) == [b"before"]
+    heard = b""
+    while not heard and now_s() < began_s + PATIENCE_S:
+        link.send(b"after")
+        with suppress(TimeoutError):
+            heard = link.board.recv(100)
+    assert heard == b"after"
+    assert now_s() - began_s >= 0.25
 
 
 def test_occurrences_are_counted_for_each_client(router: RelayRouter, link: Link, udp: Maker) -> None:

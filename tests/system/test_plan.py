@@ -26,7 +26,7 @@ DUMB: dict[str, Answer] = {
 }
 FAULTS_OF_THE_DEMO = ("plain-coap-open", "any-psk-identity", "deep-sleep-800ua", "deep-sleep-12ua")
 NOT_CLAIMED = {"WIR-06": "not-supported"}  # the firmware does not open plain CoAP
-SLOW = "not retransmits and not under_loss"
+SLOW = "not test_retransmission and not under_loss"
 
 
 def test_a_good_device_passes_the_demo(rig: Any, verdicts: Any, tmp_path: Path) -> None:

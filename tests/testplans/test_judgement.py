@@ -1,11 +1,13 @@
 """What the plans judge by: each rule on observations of a device that ought to fail it."""
 
 import base64
+import random
 
 import pytest
 
+from rig.dtls.coap import Message, OptionNumber, Type
 from rig.testplans.coap.test_observe import _rises
-from rig.testplans.coap.test_retransmission import _as_specified, false_alarm
+from rig.testplans.coap.test_retransmission import _as_specified, most_alike, too_many_alike
 from rig.testplans.resilience.test_loss import wilson_lower_bound
 from rig.testplans.security.test_timing import _doubles
 from rig.testplans.security.test_wire import _places
@@ -23,6 +25,7 @@ FIRSTS, RATIOS, RETRANSMISSIONS = [2.0, 2.3, 2.6, 3.0, 2.2], [2.0, 1.95, 2.05], 
         ([*FIRSTS, 3.5], RATIOS, RETRANSMISSIONS, True),
         ([*FIRSTS, 3.5, 3.5], RATIOS, RETRANSMISSIONS, False),
         ([2.0, 2.01, 2.0, 2.02, 2.0], RATIOS, RETRANSMISSIONS, False),
+        ([2.0, 2.42, 2.01, 2.0, 2.0, 2.41, 2.0, 2.0], RATIOS, RETRANSMISSIONS, False),
         ([1.0, 1.2, 1.4, 1.5, 1.1], RATIOS, RETRANSMISSIONS, False),
         (FIRSTS, [1.0, 1.0, 1.0], RETRANSMISSIONS, False),
         (FIRSTS, RATIOS, [4, 9], False),
@@ -36,9 +39,14 @@ def test_retransmission_as_specified(
     assert _as_specified(firsts, ratios, retransmissions) is met
 
 
-def test_the_chance_that_random_first_intervals_look_like_one() -> None:
-    assert false_alarm(2) == pytest.approx(1 - 0.95**2)
-    assert false_alarm(5) < 1e-4
+def test_the_chance_that_first_intervals_of_a_right_device_are_alike() -> None:
+    draws = random.Random(1)
+    for samples in (5, 8):
+        runs = ([draws.uniform(2, 3) for _ in range(samples)] for _ in range(20_000))
+        alarms = sum(most_alike(firsts) >= too_many_alike(samples) for firsts in runs)
+        assert alarms <= 3
+    assert too_many_alike(8) == 6
+    assert too_many_alike(0) == 1
 
 
 @pytest.mark.parametrize(
@@ -62,7 +70,8 @@ def test_timers_of_a_handshake(intervals: list[float], met: bool) -> None:
     ("values", "met"), [([2, 3, 7], True), ([2**24 - 1, 0], True), ([2, 2], False), ([3, 2], False)]
 )
 def test_observe_values_rise_modulo_their_24_bits(values: list[int], met: bool) -> None:
-    assert _rises(values) is met
+    told = [Message(Type.CON, 0x45, 1, options=((OptionNumber.OBSERVE, value.to_bytes(3, "big")),)) for value in values]
+    assert _rises(told) is met
 
 
 @pytest.mark.parametrize("before", ["", "x", "xy"])

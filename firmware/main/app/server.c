@@ -28,6 +28,10 @@ static void log_of_libcoap(coap_log_t level, const char *message)
     platform_log(level < LIBCOAP_LOG_WARNING ? 'E' : 'W', "libcoap", "%.*s", length, message);
 }
 
+/* libcoap answers a message beyond its MTU, by default 1152 bytes, with a Reset of Message ID 0. No message that the
+ * application sends is that long, and what libcoap reads ends here. */
+#define DATAGRAM_MAX 1472
+
 static void fail(const char *what)
 {
     platform_log('E', "app", "%s failed", what);
@@ -45,9 +49,11 @@ static void open_endpoint(const char *listen_address, uint16_t port, coap_proto_
     if (inet_pton(AF_INET, listen_address, &address.addr.sin.sin_addr) != 1) {
         fail("inet_pton");
     }
-    if (coap_new_endpoint(context, &address, protocol) == NULL) {
+    coap_endpoint_t *endpoint = coap_new_endpoint(context, &address, protocol);
+    if (endpoint == NULL) {
         fail("coap_new_endpoint");
     }
+    coap_endpoint_set_default_mtu(endpoint, DATAGRAM_MAX);
 }
 
 #ifdef CONFIG_PAYLOAD_ENCRYPTION

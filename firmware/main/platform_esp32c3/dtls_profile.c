@@ -1,5 +1,6 @@
 /* What the application relies on in the mbedTLS build. A component that slips out of it does not compile. */
 #include "mbedtls/build_info.h"
+#include "mbedtls/ssl.h"
 #include "mbedtls/ssl_ciphersuites.h"
 
 #ifndef MBEDTLS_SSL_CIPHERSUITES
@@ -7,6 +8,8 @@
 #else
 _Static_assert((MBEDTLS_SSL_CIPHERSUITES) == 0xC0A8, "only TLS_PSK_WITH_AES_128_CCM_8 may be offered");
 #endif
+
+_Static_assert(MBEDTLS_PSK_MAX_LEN == 64, "keys of up to 64 octets (RFC 4279 5.3)");
 
 #if !defined(MBEDTLS_SSL_PROTO_DTLS) || !defined(MBEDTLS_SSL_PROTO_TLS1_2) || defined(MBEDTLS_SSL_PROTO_TLS1_3)
 #error "DTLS 1.2 and nothing else"

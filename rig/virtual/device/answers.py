@@ -30,8 +30,3 @@ class Refused(RigError):
 
 class Crash(RigError):
     """The device restarts: its sessions are lost, and for a while it answers nobody."""
-
-
-def uint(value: int) -> bytes:
-    """Return an option's value of format uint: as few bytes as it takes (RFC 7252 3.2)."""
-    return value.to_bytes((value.bit_length() + 7) // 8, "big")

@@ -6,8 +6,8 @@ Sessions have numbers, from 1, because an address may change and may come back.
 import random
 from dataclasses import dataclass, replace
 
-from rig.dtls.coap import GET, Message, OptionNumber, Type
-from rig.virtual.device.answers import Response, uint
+from rig.dtls.coap import GET, Message, OptionNumber, Type, uint
+from rig.virtual.device.answers import Response
 from rig.virtual.device.message_layer import MessageLayer
 from rig.virtual.device.misbehaviour import Misbehaviour
 from rig.virtual.device.observe import DEREGISTER, REGISTER, Observation, Observations

@@ -2,51 +2,22 @@
 
 from dataclasses import dataclass, field
 
-from rig.dtls.coap import Message, OptionNumber
-from rig.virtual.device.answers import Refused, uint
+from rig.dtls.coap import RESERVED_SZX, Block, Message, OptionNumber, uint
+from rig.virtual.device.answers import Refused
 from rig.virtual.device.misbehaviour import Misbehaviour
 
 BODY_MAX = 8192
-SZX_1024 = 6
 SZX_DEFAULT = 4
 """256 bytes: with the overhead of CoAP and DTLS that fits a path of 576 bytes."""
 
-_SZX_RESERVED = 7
 _UPLOADS_MAX = 4
 _UPLOAD_TIMEOUT_S = 93.0  # MAX_TRANSMIT_WAIT
 
 
-@dataclass(frozen=True)
-class Block:
-    """The value of a Block option (RFC 7959 2.2)."""
-
-    number: int
-    more: bool
-    szx: int
-
-    @property
-    def size(self) -> int:
-        """The block's length in bytes."""
-        return 1 << min(self.szx, SZX_1024) + 4
-
-    @property
-    def offset(self) -> int:
-        """Where in the body the block begins."""
-        return self.number * self.size
-
-    def encode(self) -> bytes:
-        """Return the option's value."""
-        return uint(self.number << 4 | self.more << 3 | self.szx)
-
-
 def block_of(message: Message, number: int, wrong: Misbehaviour) -> Block | None:
     """Return the Block option *number* of *message*. Raises `Refused` for the reserved size."""
-    values = message.values(number)
-    if not values:
-        return None
-    value = int.from_bytes(values[0], "big")
-    block = Block(value >> 4, bool(value & 8), value & 7)
-    if block.szx == _SZX_RESERVED and not wrong.szx_7_accepted:
+    block = message.block(number)
+    if block is not None and block.szx == RESERVED_SZX and not wrong.szx_7_accepted:
         raise Refused("4.00", "block size 7 is reserved")
     return block
 

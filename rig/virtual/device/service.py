@@ -4,9 +4,9 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rig.dtls.coap import DELETE, GET, POST, PUT, Message, OptionNumber, Options
-from rig.virtual.device.answers import CHANGED, CONTENT, CONTINUE, VALID, Crash, Refused, Response, uint
-from rig.virtual.device.blockwise import SZX_DEFAULT, Block, Uploads, block_of, part_of
+from rig.dtls.coap import DELETE, GET, POST, PUT, Block, Message, OptionNumber, Options, uint
+from rig.virtual.device.answers import CHANGED, CONTENT, CONTINUE, VALID, Crash, Refused, Response
+from rig.virtual.device.blockwise import SZX_DEFAULT, Uploads, block_of, part_of
 from rig.virtual.device.misbehaviour import Misbehaviour
 from rig.virtual.device.options import usable
 from rig.virtual.device.resources import Blob, Config, Core, Light, Power, Resource, Sensor, Stats, Status

@@ -6,9 +6,6 @@ it would not have heard is recorded as sent to it.
 
 from rig.virtual.faults.fault import Fault
 
-_PATH_MTU_576_PAYLOAD_BYTES = 576 - 20 - 8
-"""What an IPv4 packet of 576 bytes holds beside its header and UDP's."""
-
 RELAY_FAULTS: tuple[Fault, ...] = (
     Fault(
         "last-flight-sent-once",
@@ -19,14 +16,18 @@ RELAY_FAULTS: tuple[Fault, ...] = (
         relay=({"direction": "to_client", "action": "drop", "match": {"flight": 6, "repeated": True}},),
     ),
     Fault(
-        "large-datagrams-lost",
-        "neither sends nor takes a packet of more than 576 bytes: large transfers hang",
+        "hangs-at-mtu-576",
+        "answers nobody for 4 s when a large answer was lost and is asked for again",
         "MR13",
-        ("WIR-07", "COAP-19", "COAP-21"),
+        ("WIR-07",),
         "relay",
-        relay=tuple(
-            {"direction": direction, "action": "drop", "match": {"longer_than_bytes": _PATH_MTU_576_PAYLOAD_BYTES}}
-            for direction in ("to_client", "to_device")
+        relay=(
+            {
+                "direction": "to_device",
+                "action": "hang",
+                "value": 4,
+                "match": {"repeated": True, "coap": {"type": "CON", "code": "0.01", "path": "/blob"}},
+            },
         ),
     ),
     Fault(

@@ -42,6 +42,7 @@ class Ruling(Generic[Client]):
         self._keyring = Keyring(dict(psks))
         self._matched = [0] * len(self._rules)
         self._acted = [0] * len(self._rules)
+        self._hangs_until_ns = 0
         self._conversations: weakref.WeakKeyDictionary[Client, _Conversation] = weakref.WeakKeyDictionary()
 
     def purge(self) -> None:
@@ -57,13 +58,17 @@ class Ruling(Generic[Client]):
         """Take one datagram in; False only where it was to be sent at once and could not be."""
         if not self._rules:
             return self._onward[direction](client, payload)
+        if now_ns < self._hangs_until_ns:
+            return True
         rule = self._rule_for(direction, client, payload)
         if rule is None:
             return self._onward[direction](client, payload)
+        if rule.action == "hang":
+            self._hangs_until_ns = now_ns + _nanoseconds(rule)
+            return True
         if rule.action == "delay":
-            assert rule.value is not None
             self._serial += 1
-            heapq.heappush(self._queue, (now_ns + round(rule.value * 1e9), self._serial, direction, client, payload))
+            heapq.heappush(self._queue, (now_ns + _nanoseconds(rule), self._serial, direction, client, payload))
             return True
         return all(self._onward[direction](client, each) for each in _altered(rule, payload))
 
@@ -96,8 +101,13 @@ class Ruling(Generic[Client]):
         return acting
 
 
+def _nanoseconds(rule: PacketRule) -> int:
+    assert rule.value is not None
+    return round(rule.value * 1e9)
+
+
 def _altered(rule: PacketRule, payload: bytes) -> list[bytes]:
-    """Return what is sent in the place of *payload* by a rule that does not delay."""
+    """Return what is sent in the place of *payload* by a rule without a time."""
     if rule.action == "drop":
         return []
     assert isinstance(rule.value, int)
