@@ -188,8 +188,10 @@ class Tracker:
     def _take_message(self, entry: _Entry, message: Message) -> None:
         if entry.from_client != (message.kind in _CLIENT_SENDS) and message.kind not in _BOTH_SEND:
             return  # an echo, or a confused peer
-        if entry.record.epoch and message.kind != HandshakeType.FINISHED:
-            return
+        if message.kind == HandshakeType.HELLO_REQUEST or (
+            entry.record.epoch and message.kind != HandshakeType.FINISHED
+        ):
+            return  # no part of this handshake (RFC 5246 7.4.1.1)
         if message.kind == HandshakeType.HELLO_VERIFY_REQUEST:
             cookie = handshake.decode_hello_verify_request(message.body).cookie
             self._cookies.append((entry.t_s, cookie))
