@@ -1,6 +1,8 @@
 """Valid input of every kind, made by the rig's own writers and by real conversations. Each is made once."""
 
+import contextlib
 import functools
+import io
 import tempfile
 from pathlib import Path as FilePath
 from typing import Any
@@ -253,7 +255,7 @@ def ota_data() -> list[bytes]:
 def nvs_partitions() -> tuple[bytes, ...]:
     """Return NVS partitions of Espressif's generator."""
     short = "".join(row for row in ROWS.splitlines(keepends=True) if not row.startswith("long,"))
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory() as directory, contextlib.redirect_stderr(io.StringIO()):
         where = FilePath(directory)
         return generate(where, ROWS, size=0x6000), generate(where, short, size=0x3000, version=1)
 

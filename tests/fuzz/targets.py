@@ -237,7 +237,7 @@ def watch(draws: random.Random, fed: list[bytes]) -> None:
     dissector, inspection = Dissector(keys), Inspection(Keyring(keys))
     ends = [(source, destination) for _, source, destination, _ in some]
     fed += shuffled(draws, [datagram for _, _, _, datagram in some], [datagram for _, _, _, datagram in conversation])
-    if draws.random() < 0.02:
+    if draws.random() < 0.005:
         fed.insert(draws.randint(0, len(fed)), draws.choice(seeds.floods()))
     for number, datagram in enumerate(fed):
         source, destination = ends[min(number, len(ends) - 1)] if draws.random() < 0.9 else draws.choice(ends)
@@ -463,6 +463,8 @@ def take_capture(data: bytes) -> None:
 def take_packet(data: bytes) -> None:
     """What is read is written to a packet that reads the same."""
     one = udp_packet.parse_udp_packet(data)
+    header = (data[0] & 0x0F) * 4
+    assert len(one.payload) + 8 == int.from_bytes(data[header + 4 : header + 6], "big")
     path = udp_packet.UdpPath(one.source, one.destination)
     assert udp_packet.parse_udp_packet(path.packet(one.payload)) == one
 
