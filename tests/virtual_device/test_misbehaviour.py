@@ -284,7 +284,7 @@ def test_a_healthy_member_of_a_group_answers_after_a_leisure(talk: Make) -> None
 
 
 def test_one_empty_payload_is_passed_over_and_no_more(talk: Make) -> None:
-    data = Message(CON, GET, 7).encode() + b"\xff" * 5000
+    data = Message(CON, GET, 7).encode() + b"\xf0" + b"\xff" * 5000
     assert talk(empty_payload_accepted=True).give(data) == [Message(RST, EMPTY, 7)]
 
 
