@@ -101,11 +101,13 @@ def _sentence(judged: Sequence[Verdict]) -> str:
 
 
 def _figures(run: Run, judged: Sequence[Verdict]) -> list[dict[str, Any]]:
-    """Return the first measurement of each energy requirement, and those that have none, as not measured."""
+    """Return the first measurement of each energy requirement, and those that were to be measured and were not."""
     first: dict[str, Measurement] = {}
     for measurement in run.measurements:
         first.setdefault(measurement.requirement, measurement)
-    rows = [verdict for verdict in judged if verdict.requirement.id.startswith(_KEY_FIGURES)]
+    seen = (State.PASS, State.FAIL, State.DEVIATION)  # judged from what was seen: there is no figure to show
+    energy = [verdict for verdict in judged if verdict.requirement.id.startswith(_KEY_FIGURES)]
+    rows = [verdict for verdict in energy if verdict.requirement.id in first or verdict.state not in seen]
     return [_figure(verdict, first.get(verdict.requirement.id)) for verdict in rows]
 
 

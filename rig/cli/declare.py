@@ -14,6 +14,7 @@ from rig.coap.probe import Prober, ProbeSession, request
 from rig.coap.probe.survey import (
     METHOD_NOT_ALLOWED,
     NOT_FOUND,
+    NOT_TRIED,
     PSK_SUITES,
     answering_udp_ports,
     open_tcp_ports,
@@ -80,6 +81,7 @@ def survey(prober: Prober, host: str, port: int) -> dict[str, Any]:
     offers = survey_offers(prober, suites[0])
     lifetime = {"session_lifetime_s": float(offers.ticket_lifetime_s)} if offers.ticket_lifetime_s else {}
     open_ports = [*(("tcp", one) for one in open_tcp_ports(host)), *(("udp", one) for one in answering_udp_ports(host))]
+    others = [one for one in open_ports if one != ("udp", port)]
     with prober.session() as session:
         resources = [found for link in survey_resources(session) if (found := _resource(session, link))]
     return {
@@ -92,7 +94,7 @@ def survey(prober: Prober, host: str, port: int) -> dict[str, Any]:
         },
         "ports": [
             {"transport": "udp", "port": port, "service": "coaps"},
-            *({"transport": kind, "port": one, "service": "unknown"} for kind, one in open_ports if one != port),
+            *({"transport": kind, "port": one, "service": "unknown"} for kind, one in others),
         ],
         "resources": resources or [{"path": "/", "methods": ["GET"], "purpose": "information"}],
     }
@@ -100,12 +102,12 @@ def survey(prober: Prober, host: str, port: int) -> dict[str, Any]:
 
 def _resource(session: ProbeSession, link: Link) -> dict[str, Any] | None:
     answers = survey_methods(session, link.target)
-    methods = [name for name, code in answers.items() if code not in (METHOD_NOT_ALLOWED, NOT_FOUND)]
+    methods = [name for name, code in answers.items() if code not in (METHOD_NOT_ALLOWED, NOT_FOUND, NOT_TRIED)]
     if not methods:
         return None
     purpose = next((_PURPOSES[name] for name in methods if name in _PURPOSES), "information")
     found: dict[str, Any] = {"path": link.target, "methods": methods, "purpose": purpose}
-    return found | (_representation(session, link) if "GET" in methods else {})
+    return found | (_representation(session, link) if answers["GET"] == "2.05" else {})
 
 
 def _representation(session: ProbeSession, link: Link) -> dict[str, Any]:

@@ -5,7 +5,7 @@ Nothing here is sent and nothing waits. The builders return messages; the sessio
 
 import hashlib
 import secrets
-from collections import deque
+from collections import defaultdict, deque
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -98,7 +98,7 @@ class Connection(RecordLayer):
         self.unread: deque[Received] = deque()
         self.sent: list[Moment] = []
         self.received: list[Moment] = []
-        self._early: list[tuple[float, Record | CidRecord]] = []
+        self._early: defaultdict[int, list[tuple[float, Record | CidRecord]]] = defaultdict(list)
         self.begin()
 
     def begin(self) -> None:
@@ -253,7 +253,7 @@ class Connection(RecordLayer):
     def _take_record(self, t_s: float, record: Record | CidRecord) -> None:
         place = Place(t_s, record.epoch, record.sequence)
         if record.epoch and record.epoch not in self.keys:
-            self._early.append((t_s, record))
+            self._early[record.epoch].append((t_s, record))
         try:
             self._take_plaintext(place, *self.open(record))
         except DecodeError:
@@ -353,7 +353,7 @@ class Connection(RecordLayer):
         self.unread.append(received)
 
     def _take_early(self) -> None:
-        """Look again at the records that came before their keys."""
-        early, self._early = self._early, []
-        for t_s, record in early:
-            self._take_record(t_s, record)
+        """Look again at the records that came before their keys, now that these are there."""
+        for epoch in [epoch for epoch in self._early if epoch in self.keys]:
+            for t_s, record in self._early.pop(epoch):
+                self._take_record(t_s, record)

@@ -11,6 +11,7 @@ EXTENDED_MASTER_SECRET = 23
 RENEGOTIATION_INFO = 0xFF01
 MAX_MESSAGE_LENGTH = 1 << 16
 _NAMED_CURVE = 3
+_PARTIAL_MESSAGES_MAX = 16
 
 
 class HandshakeType(IntEnum):
@@ -76,10 +77,13 @@ def parse_fragments(plaintext: bytes) -> tuple[Fragment, ...]:
 
 
 class Reassembler:
-    """Collects fragments of one direction into messages, in any order and with overlaps."""
+    """Collects fragments of one direction into messages, in any order and with overlaps.
+
+    Of unfinished messages only the newest few are kept: a handshake has no more under way at once.
+    """
 
     def __init__(self) -> None:
-        self._partial: dict[tuple[int, HandshakeType, int], dict[int, bytes]] = {}
+        self._partial: dict[tuple[int, HandshakeType, int], _Partial] = {}
 
     def add(self, fragment: Fragment) -> Message | None:
         """Take one fragment in; return the message it completes."""
@@ -88,23 +92,32 @@ class Reassembler:
         if len(fragment.data) == fragment.length:
             return Message(fragment.kind, fragment.message_seq, fragment.data)
         key = fragment.message_seq, fragment.kind, fragment.length
-        pieces = self._partial.setdefault(key, {})
-        if len(fragment.data) > len(pieces.get(fragment.offset, b"")):
-            pieces[fragment.offset] = fragment.data
-        body = _join(pieces, fragment.length)
-        if body is None:
+        partial = self._partial.get(key) or _Partial(fragment.length)
+        self._partial[key] = partial
+        partial.add(fragment)
+        if partial.missing:
+            if len(self._partial) > _PARTIAL_MESSAGES_MAX:
+                del self._partial[next(iter(self._partial))]
             return None
         del self._partial[key]
-        return Message(fragment.kind, fragment.message_seq, body)
+        return Message(fragment.kind, fragment.message_seq, bytes(partial.body))
 
 
-def _join(pieces: dict[int, bytes], length: int) -> bytes | None:
-    body = b""
-    for offset in sorted(pieces):
-        if offset > len(body):
-            return None
-        body += pieces[offset][len(body) - offset :]
-    return body if len(body) == length else None
+class _Partial:
+    """A message of which some bytes are there. A fragment that brings nothing new changes nothing."""
+
+    def __init__(self, length: int) -> None:
+        self.body = bytearray(length)
+        self.missing = length
+        self._there = bytearray(length)
+
+    def add(self, fragment: Fragment) -> None:
+        end = fragment.offset + len(fragment.data)
+        new = self._there.count(0, fragment.offset, end)
+        if new:
+            self.body[fragment.offset : end] = fragment.data
+            self._there[fragment.offset : end] = b"\1" * len(fragment.data)
+            self.missing -= new
 
 
 Extensions = tuple[tuple[int, bytes], ...]

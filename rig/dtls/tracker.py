@@ -27,6 +27,8 @@ _BOTH_SEND = {HandshakeType.CERTIFICATE, HandshakeType.FINISHED}
 _FULL = {True: HandshakeType.CLIENT_KEY_EXCHANGE, False: HandshakeType.SERVER_HELLO_DONE}
 _ABBREVIATED = {True: HandshakeType.CLIENT_HELLO, False: HandshakeType.SERVER_HELLO}
 
+_MESSAGES_MAX = 32  # of one side: no handshake has so many
+
 
 @dataclass
 class _Entry:
@@ -186,8 +188,10 @@ class Tracker:
     def _take_message(self, entry: _Entry, message: Message) -> None:
         if entry.from_client != (message.kind in _CLIENT_SENDS) and message.kind not in _BOTH_SEND:
             return  # an echo, or a confused peer
-        if entry.record.epoch and message.kind != HandshakeType.FINISHED:
-            return
+        if message.kind == HandshakeType.HELLO_REQUEST or (
+            entry.record.epoch and message.kind != HandshakeType.FINISHED
+        ):
+            return  # no part of this handshake (RFC 5246 7.4.1.1)
         if message.kind == HandshakeType.HELLO_VERIFY_REQUEST:
             cookie = handshake.decode_hello_verify_request(message.body).cookie
             self._cookies.append((entry.t_s, cookie))
@@ -201,8 +205,10 @@ class Tracker:
         if message.kind == HandshakeType.SERVER_HELLO and self._hello is None:
             self._hello = handshake.decode_server_hello(message.body)
             self._connection_ids[False] = connection_id(self._hello.extensions)
-        seen = _Seen(entry.t_s, entry.record.epoch, message)
-        self._messages[entry.from_client].setdefault(message.message_seq, seen)
+        messages = self._messages[entry.from_client]
+        if message.message_seq in messages or len(messages) >= _MESSAGES_MAX:
+            return
+        messages[message.message_seq] = _Seen(entry.t_s, entry.record.epoch, message)
         self._derive()
         self._learn()
 

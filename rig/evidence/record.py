@@ -153,8 +153,8 @@ class RunRecord:
         return path
 
     def recordings(self) -> list[Path]:
-        """Return the packet captures that the run has written so far."""
-        return sorted((self.directory / "captures").glob("*.pcapng"))
+        """Return the packet captures that the run has written so far; to a worker those of its own board alone."""
+        return sorted((self.directory / "captures").glob(f"{self._worker}-*.pcapng" if self._worker else "*.pcapng"))
 
     def relative(self, path: Path) -> str:
         """Return *path* as the journal names it: relative to the run's folder."""

@@ -9,7 +9,9 @@ from rig.bench.bench import Bench
 from rig.coap.probe import Prober, request
 from rig.coap.probe.survey import (
     METHOD_NOT_ALLOWED,
+    NO_ANSWER,
     NOT_FOUND,
+    NOT_TRIED,
     PSK_SUITES,
     answering_udp_ports,
     open_tcp_ports,
@@ -21,11 +23,13 @@ from rig.coap.probe.survey import (
 from rig.dtls import coap
 from rig.dtls.coap import OptionNumber
 from rig.errors import DeviceError
-from rig.evidence.declaration import SUITE_NUMBERS, Declaration, Resource
+from rig.evidence.declaration import SUITE_NUMBERS, Declaration, Method, Resource
 from rig.fixtures.measure import Measure
 
 METHODS = ("GET", "POST", "PUT", "DELETE")
 WELL_KNOWN = "/.well-known/core"
+NOT_OFFERED = (METHOD_NOT_ALLOWED, NOT_FOUND, NOT_TRIED, "4.02")
+"""What says nothing of a method that the maker does not declare."""
 
 
 @pytest.mark.requirement("DCL-01")
@@ -92,20 +96,24 @@ def _extensions_not_declared(probe: Prober, dut: Declaration) -> Iterator[str]:
 
 def _resources_not_kept(probe: Prober, dut: Declaration) -> list[str]:
     with probe.session() as session:
-        broken = []
+        broken, readable = [], []
         for resource in dut.resources:
             answers = survey_methods(session, resource.path)
-            absent = [one for one in resource.methods if answers[one] in (METHOD_NOT_ALLOWED, NOT_FOUND)]
-            broken += [f"{one} {resource.path} is answered {answers[one]}" for one in absent]
-            if "GET" in resource.methods and answers["GET"] != "2.05":
-                broken.append(f"GET {resource.path} is answered {answers['GET']}")
-        for resource in dut.resources:
-            if "GET" in resource.methods:
-                answer = session.ask(request(coap.GET, resource.path, options=_observe(resource)))
-                broken += _form_not_kept(resource, answer)
-                if resource.observable:
-                    session.ask(request(coap.GET, resource.path, options=_observe(resource, 1), token=answer.token))
+            broken += [
+                f"{one} {resource.path}: {answers[one]}" for one in resource.methods if _is_not_kept(one, answers[one])
+            ]
+            if "GET" in resource.methods and answers["GET"] == "2.05":
+                readable.append(resource)
+        for resource in readable:
+            answer = session.ask(request(coap.GET, resource.path, options=_observe(resource)))
+            broken += _form_not_kept(resource, answer)
+            if resource.observable:
+                session.ask(request(coap.GET, resource.path, options=_observe(resource, 1), token=answer.token))
     return broken
+
+
+def _is_not_kept(method: Method, answer: str) -> bool:
+    return answer != "2.05" if method == "GET" else answer in (METHOD_NOT_ALLOWED, NOT_FOUND, NO_ANSWER)
 
 
 def _form_not_kept(resource: Resource, answer: coap.Message) -> Iterator[str]:
@@ -139,6 +147,6 @@ def _paths_not_declared(probe: Prober, dut: Declaration) -> list[str]:
         found = [f"resource {path}" for path in linked if path not in (*declared, WELL_KNOWN)]
         for path, methods in declared.items():
             answers = survey_methods(session, path)
-            others = [one for one in METHODS if one not in methods and answers[one] not in (METHOD_NOT_ALLOWED, "4.02")]
-            found += [f"{one} {path} ({answers[one]})" for one in others if answers[one] != NOT_FOUND]
+            others = [one for one in METHODS if one not in methods and answers[one] not in NOT_OFFERED]
+            found += [f"{one} {path} ({answers[one]})" for one in others]
     return found

@@ -139,7 +139,7 @@ def test_a_response_stays_in_its_session(bench: Bench, dut: Declaration, probe: 
     foreign = sum(len(heard[session] - tokens) for session, tokens in sent.items())
     missing = sum(len(tokens - heard[session]) for session, tokens in sent.items())
     port = bench.board_config.coaps_port
-    recordings = sorted(capture.path.parent.glob("*.pcapng"))
+    recordings = measure.recordings()
     in_clear = [f"{file.name} packet {n}" for file in recordings for n in _clear_messages(file, port)]
     statement = "in each of two sessions come the responses to its own requests, and none leaves the device in clear"
     observed = (

@@ -153,6 +153,20 @@ def test_a_survey_finds_suites_resources_and_methods(probe: Prober, endpoint: En
     assert open_tcp_ports(endpoint[0], [5684, 1]) == (5684,)  # coaps+tcp
 
 
+def test_a_survey_spares_what_ignores_if_match_the_delete(probe: Prober) -> None:
+    with probe.session() as session:
+        assert survey_methods(session, "/time") == {"GET": "2.05", "PUT": "2.04", "POST": "4.05", "DELETE": "not tried"}
+        assert session.get("/time").code_text == "2.05"
+
+
+def test_no_port_is_used_again() -> None:
+    ports = []
+    for _ in range(1000):
+        with Wire(("127.0.0.1", 9)) as wire:
+            ports.append(wire.local[1])
+    assert len(set(ports)) == len(ports)
+
+
 def test_an_open_tcp_port_is_found() -> None:
     import socket
 

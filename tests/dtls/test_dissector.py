@@ -85,6 +85,12 @@ def test_alerts_are_read() -> None:
     assert (seen.alert.name, seen.from_client, seen.epoch) == ("unknown_psk_identity", False, 0)
 
 
+def test_a_hello_request_is_no_part_of_the_handshake() -> None:
+    asked = handshake(HandshakeType.HELLO_REQUEST, 0, b"")
+    (session,) = dissected((CLIENT, hello()), (BOARD, asked), (BOARD, server_hello(0))).sessions()
+    assert session.server_hello_s == 2
+
+
 def test_another_random_is_another_session() -> None:
     first, second = dissected((CLIENT, hello(1)), (CLIENT, hello(2)), (BOARD, verify(b"c"))).sessions()
     assert (len(first.records), len(second.records)) == (1, 2)

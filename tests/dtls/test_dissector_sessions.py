@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rig.dtls.cid import TLS12_CID
@@ -132,6 +132,7 @@ def test_without_the_earlier_session_the_key_log_opens_it_and_nothing_else() -> 
     assert (opened.resumed, opened.established, data_of(opened)) == (True, True, [b"second", b"second"])
 
 
+@settings(deadline=None)
 @given(st.sets(st.integers(1, 14), max_size=5), st.booleans(), st.sampled_from([EXTENSIONS, WITH_CID]))
 def test_losses_hide_nothing_of_what_the_server_sees(lost: set[int], by_ticket: bool, offer: Any) -> None:
     path = new_path(connection_id_bytes=4)
@@ -268,6 +269,7 @@ def test_the_fates_of_unknown_connection_ids() -> None:
 sources = st.sampled_from([HOME, ELSEWHERE, STRANGER])
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 40), sources, st.integers(0, 200), st.integers(1, 255)), max_size=8))
 def test_damage_moves_nobody_and_hides_nothing(damage: list[tuple[int, Endpoint, int, int]]) -> None:
     """Damaged copies from anywhere, between the datagrams of an honest conversation."""

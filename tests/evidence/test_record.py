@@ -86,6 +86,15 @@ def test_a_worker_whose_leader_died_judges_nothing_more(tmp_path: Path) -> None:
     assert [json.loads(line)["event"] for line in lines] == ["check", "mark"]
 
 
+def test_a_worker_reads_the_recordings_of_its_own_board(tmp_path: Path) -> None:
+    captures = tmp_path / "run" / "captures"
+    captures.mkdir(parents=True)
+    for worker in ("gw0", "gw1", "gw10"):
+        (captures / f"{worker}-CK-01-cookie.pcapng").touch()
+    with RunRecord(tmp_path / "run", "gw1") as record:
+        assert [path.name for path in record.recordings()] == ["gw1-CK-01-cookie.pcapng"]
+
+
 def test_manifest_names_every_file_with_its_sum(tmp_path: Path) -> None:
     with RunRecord(tmp_path / "run") as record:
         path = record.path_for("PSK-01", "handshake.pcapng")

@@ -52,6 +52,7 @@ def test_find_and_name() -> None:
         ("nvs, data, nvs, 0x9000", "4 fields"),
         (", data, nvs, 0x9000, 4K", "name ''"),
         ("a_name_of_17_byte, data, nvs, 0x9000, 4K", "1 to 16 bytes"),
+        ("n\0vs, data, nvs, 0x9000, 4K", r"'n\x00vs' has a character that cannot be printed"),
         ("x, file, nvs, 0x9000, 4K", "unknown type 'file'"),
         ("x, data, nsv, 0x9000, 4K", "unknown subtype 'nsv'"),
         ("x, data, nvs, 0x9100, 4K", "offset 0x9100"),

@@ -14,7 +14,7 @@ def main() -> int:
     parser.add_argument("seconds", type=float, help="for each target")
     parser.add_argument("names", nargs="*", help="targets that have one of these in their names; default: all")
     parser.add_argument("--seed", type=int, default=secrets.randbits(32))
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     chosen = [one for one in TARGETS if not arguments.names or any(name in one.name for name in arguments.names)]
     print(f"seed {arguments.seed}\n{HEAD}")
     results = []
@@ -26,7 +26,7 @@ def main() -> int:
         f"{len(results)} targets, {sum(result.executions for result in results)} executions, {len(findings)} findings"
     )
     for name, cause, told in findings:
-        print(f"{name}: {cause}: {told}")
+        print(f"{name}: {cause}: {told:.4000}")
     return bool(findings)
 
 

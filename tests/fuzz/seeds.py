@@ -1,13 +1,15 @@
-"""Valid input of every kind, made by the rig's own writers and by real conversations."""
+"""Valid input of every kind, made by the rig's own writers and by real conversations. Each is made once."""
 
+import contextlib
 import functools
+import io
 import tempfile
 from pathlib import Path as FilePath
 from typing import Any
 
 from rig.dtls import coap
 from rig.dtls.alerts import Alert
-from rig.dtls.cid import CidRecord
+from rig.dtls.cid import CidRecord, wrapped
 from rig.dtls.client import Client
 from rig.dtls.connection import EXTENSIONS
 from rig.dtls.contents import NewSessionTicket
@@ -35,7 +37,7 @@ from rig.dtls.handshake import (
     Message,
     parse_fragments,
 )
-from rig.dtls.records import ContentType, parse_datagram
+from rig.dtls.records import DTLS_1_2, ContentType, Record, parse_datagram
 from rig.dtls.server import Server
 from rig.dtls.server_session import Settings
 from rig.dtls.session import Endpoint
@@ -101,11 +103,26 @@ def _talk(path: Path, client: Client, *, moves: bool = False) -> Client:
     return client
 
 
+@functools.cache
 def datagrams() -> list[bytes]:
     """Return the datagrams of the conversation that are plain records."""
     return [datagram for _, _, _, datagram in conversation() if b"\x19\xfe\xfd" not in datagram]
 
 
+@functools.cache
+def floods() -> list[bytes]:
+    """Return datagrams of thousands of tiny things: early records, messages without a body, fragments of one byte."""
+    requests = Message(HandshakeType.HELLO_REQUEST, 0, b"").encode() * 3000
+    crumbs = b"".join(Fragment(HandshakeType.SERVER_HELLO, 60000, 1, at, b"x").encode() for at in range(3000, 0, -1))
+    numbered = b"".join(Message(HandshakeType.CERTIFICATE, number, b"").encode() for number in range(3000))
+    partial = b"".join(Fragment(HandshakeType.CLIENT_HELLO, 60000, at, 1, b"").encode() for at in range(3000))
+    clear = [
+        Record(ContentType.HANDSHAKE, DTLS_1_2, 0, 0, one).encode() for one in (requests, crumbs, numbered, partial)
+    ]
+    return [Record(ContentType.APPLICATION_DATA, DTLS_1_2, 1, 0, b"").encode() * 3000, *clear]
+
+
+@functools.cache
 def cid_datagrams() -> list[bytes]:
     """Return datagrams with connection IDs of four bytes, alone and behind a plain record."""
     one = CidRecord(0xFEFD, 1, 7, b"mine", b"sealed data").encode()
@@ -124,6 +141,7 @@ def messages() -> tuple[Message, ...]:
     return (*found, Message(HandshakeType.NEW_SESSION_TICKET, 3, NewSessionTicket(600, b"ticket").encode()))
 
 
+@functools.cache
 def bodies(kind: HandshakeType) -> list[bytes]:
     """Return the bodies of the messages of one kind."""
     return [message.body for message in messages() if message.kind == kind]
@@ -144,6 +162,7 @@ def client_points() -> list[bytes]:
     return [EcdheClientKeyExchange(bytes(65)).encode()]
 
 
+@functools.cache
 def pieces() -> list[bytes]:
     """Return the plaintexts of handshake records: whole messages, several in one, and fragments of them."""
     whole = [message.encode() for message in messages()]
@@ -155,16 +174,25 @@ def pieces() -> list[bytes]:
     return [*whole, *cut, b"".join(whole[:3])]
 
 
+@functools.cache
+def wrapped_pieces() -> list[bytes]:
+    """Return what is sealed in records with connection IDs."""
+    return [wrapped(ContentType.HANDSHAKE, piece, 2) for piece in pieces()]
+
+
+@functools.cache
 def alerts() -> list[bytes]:
     """Return alerts."""
     return [Alert(1, 0).encode(), Alert(2, 40).encode()]
 
 
+@functools.cache
 def plaintexts() -> list[bytes]:
     """Return what records hold."""
     return [*pieces(), *alerts(), *coap_messages(), b"\1"]
 
 
+@functools.cache
 def coap_messages() -> list[bytes]:
     """Return requests, answers and empty messages, with short and long options and blocks."""
     con, non, ack, number = coap.Type.CON, coap.Type.NON, coap.Type.ACK, coap.OptionNumber
@@ -189,6 +217,7 @@ def coap_messages() -> list[bytes]:
     return [message.encode() for message in some]
 
 
+@functools.cache
 def captures() -> list[bytes]:
     """Return capture files."""
     packet = UdpPath(HOME, SERVER).packet
@@ -198,6 +227,7 @@ def captures() -> list[bytes]:
     return [head + body + end, head, head + end + head + body]
 
 
+@functools.cache
 def packets() -> list[bytes]:
     """Return IPv4 packets."""
     return [UdpPath(HOME, SERVER).packet(datagram) for datagram in datagrams()[:4]]
@@ -225,17 +255,20 @@ RULES: list[Any] = [
 ]
 
 
+@functools.cache
 def images() -> list[bytes]:
     """Return an application image and a bootloader."""
     return [image.build_host_image(b"\x7fELF" + bytes(200), project="light", version="1.0"), image.build_bootloader()]
 
 
+@functools.cache
 def tables() -> list[bytes]:
     """Return partition tables, with what follows them in flash and without."""
     table = partitions.table_from_csv(PARTITIONS)
     return [table, table + bytes(100), b"\xff" * 0xC00]
 
 
+@functools.cache
 def ota_data() -> list[bytes]:
     """Return OTA data partitions."""
     sectors = [otadata.build_entry(number, otadata.VALID).ljust(partitions.SECTOR_BYTES, b"\xff") for number in (1, 2)]
@@ -246,11 +279,12 @@ def ota_data() -> list[bytes]:
 def nvs_partitions() -> tuple[bytes, ...]:
     """Return NVS partitions of Espressif's generator."""
     short = "".join(row for row in ROWS.splitlines(keepends=True) if not row.startswith("long,"))
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory() as directory, contextlib.redirect_stderr(io.StringIO()):
         where = FilePath(directory)
         return generate(where, ROWS, size=0x6000), generate(where, short, size=0x3000, version=1)
 
 
+@functools.cache
 def flashes() -> list[bytes]:
     """Return whole flash contents."""
     app, bootloader = images()

@@ -1,5 +1,6 @@
 """What is fuzzed: each target takes one input, drawn anew, and lets out nothing but what it may raise."""
 
+import functools
 import hashlib
 import json
 import random
@@ -20,7 +21,7 @@ from rig.dtls.keyring import Keyring
 from rig.dtls.misbehaviour import Misbehaviour as DtlsMisbehaviour
 from rig.dtls.narrative import describe_coap, describe_datagram
 from rig.dtls.outgoing import OutgoingRecord
-from rig.dtls.record_layer import RecordLayer
+from rig.dtls.record_layer import Keys, RecordLayer
 from rig.dtls.records import DTLS_1_2
 from rig.dtls.server import Server
 from rig.dtls.wire import DecodeError
@@ -156,11 +157,10 @@ def take_extensions(*, from_server: bool) -> Callable[[bytes], None]:
     return take
 
 
-def extension_blocks() -> list[bytes]:
-    """Return extension blocks with their length."""
-    hello = handshake.ClientHello(bytes(32), (), extensions=seeds.ALL_EXTENSIONS).encode()
-    single = [handshake.ClientHello(bytes(32), (), extensions=(one,)).encode() for one in seeds.ALL_EXTENSIONS]
-    return [one[40:] for one in (hello, *single)]
+def extension_blocks(offered: handshake.Extensions) -> list[bytes]:
+    """Return extension blocks with their length: of all at once, and of each alone."""
+    some = (offered, *((one,) for one in offered))
+    return [handshake.ClientHello(bytes(32), (), extensions=each).encode()[40:] for each in some]
 
 
 def take_contents(data: bytes) -> None:
@@ -173,6 +173,7 @@ def take_contents(data: bytes) -> None:
             assert content.encode() == message.body
 
 
+@functools.cache
 def kinds_and_bodies() -> list[bytes]:
     """Return what `take_contents` takes."""
     return [bytes((list(HandshakeType).index(one.kind),)) + one.body for one in seeds.messages()]
@@ -240,6 +241,8 @@ def watch(draws: random.Random, fed: list[bytes]) -> None:
     dissector, inspection = Dissector(keys), Inspection(Keyring(keys))
     ends = [(source, destination) for _, source, destination, _ in some]
     fed += shuffled(draws, [datagram for _, _, _, datagram in some], [datagram for _, _, _, datagram in conversation])
+    if draws.random() < 0.005:
+        fed.insert(draws.randint(0, len(fed)), draws.choice(seeds.floods()))
     for number, datagram in enumerate(fed):
         source, destination = ends[min(number, len(ends) - 1)] if draws.random() < 0.9 else draws.choice(ends)
         dissector.feed(float(number), source, destination, datagram)
@@ -253,10 +256,13 @@ def watch(draws: random.Random, fed: list[bytes]) -> None:
 def narrate(draws: random.Random, fed: list[bytes]) -> None:
     """Anything can be told in words."""
     all_inputs = [*seeds.datagrams(), *seeds.cid_datagrams(), *seeds.coap_messages()]
-    fed.append(mutated(draws, draws.choice(all_inputs), all_inputs))
-    layer = RecordLayer()
+    layer, from_client = RecordLayer(), draws.random() < 0.5
     layer.write_cid, layer.read_cid = b"mine", b"yours"
-    assert describe_datagram(fed[0], draws.random() < 0.5, [layer])
+    layer.keys[1] = Keys(*suites.protections(suites.SUITES[0xC0A8], bytes(48), bytes(32), bytes(32)))
+    fed.append(sealed(draws, layer, by_client=from_client))
+    if draws.random() < 0.5:
+        fed[0] = mutated(draws, draws.choice(all_inputs), all_inputs)
+    assert describe_datagram(fed[0], from_client, [layer])
     assert describe_coap(fed[0])
 
 
@@ -301,7 +307,7 @@ _HINDER = {
 }
 
 
-def sealed(draws: random.Random, client: Client, *, by_client: bool) -> bytes:
+def sealed(draws: random.Random, client: RecordLayer, *, by_client: bool) -> bytes:
     """Return a datagram of one side whose plaintext is changed, and which opens."""
     keys = client.keys[1]
     protection, connection_id = (keys.write, client.write_cid) if by_client else (keys.read, client.read_cid)
@@ -318,7 +324,9 @@ def to_client(peers: Peers) -> Callable[[random.Random, list[bytes]], None]:
     def run(draws: random.Random, fed: list[bytes]) -> None:
         client, _, _ = peers.fresh(draws)
         all_inputs = [*seeds.datagrams(), *[moment.datagram for moment in client.received[-20:] if moment.datagram]]
-        if draws.random() < 0.5:
+        if draws.random() < 0.01:
+            fed.append(draws.choice(seeds.floods()))
+        elif draws.random() < 0.5:
             fed.append(mutated(draws, draws.choice(all_inputs), all_inputs))
         else:
             fed.append(sealed(draws, client, by_client=False))
@@ -335,7 +343,9 @@ def to_server(peers: Peers) -> Callable[[random.Random, list[bytes]], None]:
     def run(draws: random.Random, fed: list[bytes]) -> None:
         client, server, path = peers.fresh(draws)
         all_inputs = [*seeds.datagrams(), *[moment.datagram for moment in client.sent if moment.datagram]]
-        if draws.random() < 0.5:
+        if draws.random() < 0.01:
+            fed.append(draws.choice(seeds.floods()))
+        elif draws.random() < 0.5:
             fed.append(mutated(draws, draws.choice(all_inputs), all_inputs))
         else:
             fed.append(sealed(draws, client, by_client=True))
@@ -457,6 +467,8 @@ def take_capture(data: bytes) -> None:
 def take_packet(data: bytes) -> None:
     """What is read is written to a packet that reads the same."""
     one = udp_packet.parse_udp_packet(data)
+    header = (data[0] & 0x0F) * 4
+    assert len(one.payload) + 8 == int.from_bytes(data[header + 4 : header + 6], "big")
     path = udp_packet.UdpPath(one.source, one.destination)
     assert udp_packet.parse_udp_packet(path.packet(one.payload)) == one
 
@@ -604,10 +616,15 @@ def take_any_file(data: bytes) -> None:
 
 
 H = HandshakeType
+OF_CLIENT = extension_blocks(seeds.ALL_EXTENSIONS)
+OF_SERVER = extension_blocks(
+    tuple(one for one in seeds.ALL_EXTENSIONS if one[0] != extensions.OfferedVersions.number)
+    + extensions.pairs(extensions.SelectedVersion(DTLS_1_2))
+)
 TARGETS: tuple[Target, ...] = (
     Decoder("records", seeds.datagrams, same(records.parse_datagram, joined)),
     Decoder("records with a CID", seeds.cid_datagrams, same(lambda data: cid.split_datagram(data, 4), joined)),
-    Decoder("inner plaintext of a CID", lambda: [cid.wrapped(22, one, 2) for one in seeds.pieces()], take_inner),
+    Decoder("inner plaintext of a CID", seeds.wrapped_pieces, take_inner),
     Stateful("record protection", take_protected),
     Decoder("handshake fragments", seeds.pieces, same(handshake.parse_fragments, joined)),
     body(H.CLIENT_HELLO, handshake.decode_client_hello),
@@ -619,8 +636,8 @@ TARGETS: tuple[Target, ...] = (
     Decoder("server's ECDHE", seeds.server_points, same(handshake.decode_ecdhe_server_key_exchange, encoded)),
     Decoder("client's ECDHE", seeds.client_points, same(handshake.decode_ecdhe_client_key_exchange, encoded)),
     body(H.NEW_SESSION_TICKET, contents.decode_new_session_ticket),
-    Decoder("extensions of a ClientHello", extension_blocks, take_extensions(from_server=False)),
-    Decoder("extensions of a ServerHello", extension_blocks, take_extensions(from_server=True)),
+    Decoder("extensions of a ClientHello", lambda: OF_CLIENT, take_extensions(from_server=False)),
+    Decoder("extensions of a ServerHello", lambda: OF_SERVER, take_extensions(from_server=True)),
     Decoder("contents", kinds_and_bodies, take_contents),
     Decoder("alerts", seeds.alerts, same(alerts.decode_alert, encoded)),
     Decoder("CoAP messages", seeds.coap_messages, same(coap.decode, encoded)),
@@ -647,7 +664,7 @@ TARGETS: tuple[Target, ...] = (
     ),
     Decoder(
         "files to explain",
-        lambda: [*seeds.images(), *seeds.tables(), *seeds.ota_data(), *seeds.nvs_partitions()],
+        lambda: [*seeds.images(), *seeds.tables(), *seeds.ota_data(), *seeds.nvs_partitions(), *seeds.flashes()],
         take_any_file,
         (ConfigError,),
     ),

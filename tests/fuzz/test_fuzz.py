@@ -4,8 +4,9 @@ import secrets
 
 import pytest
 
+from tests.fuzz import runner
 from tests.fuzz.runner import HEAD, fuzz
-from tests.fuzz.targets import TARGETS, Target
+from tests.fuzz.targets import TARGETS, Decoder, Target
 
 SEED, EXECUTIONS = 20260, 100
 SOAK_S = 120.0
@@ -27,3 +28,31 @@ def test_nothing_but_its_own_error_comes_out_for_long(target: Target, capsys: py
     with capsys.disabled():
         print(f"\n{HEAD}\n{result.row}   seed {seed}")
     assert result.findings == {}
+
+
+@pytest.mark.parametrize("target", [one for one in TARGETS if isinstance(one, Decoder)], ids=lambda target: target.name)
+def test_the_seeds_are_valid(target: Decoder) -> None:
+    assert target.inputs()
+    for seed in target.inputs():
+        target.take(seed)
+
+
+def test_a_fault_is_found_with_the_input_that_shows_it() -> None:
+    def take(data: bytes) -> None:
+        if data[-1:] == b"\xff":
+            raise KeyError(7)
+
+    result = fuzz(Decoder("faulty", lambda: [bytes(8)], take), SEED, executions=1000)
+    ((cause, told),) = result.findings.items()
+    assert cause.startswith("KeyError in take, line ")
+    assert told.startswith("7; fed: ")
+    assert told.endswith("ff")
+
+
+def test_what_does_not_come_back_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def take(_data: bytes) -> None:
+        while True:
+            pass
+
+    monkeypatch.setattr(runner, "HANG_S", 0.05)
+    assert list(fuzz(Decoder("endless", lambda: [b"x"], take), SEED, executions=1).findings) == ["hang"]

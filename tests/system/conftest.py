@@ -44,6 +44,17 @@ def blank_board(tmp_path: Path) -> Iterator[dict[str, Any]]:
 
 
 @pytest.fixture
+def relay(tmp_path: Path) -> Iterator[str]:
+    """Run a router and give the HOST:PORT of its control connection."""
+    config = tmp_path / "relay.json"
+    config.write_text(json.dumps({"name": "relay", "host": "127.0.0.1"}))
+    command = [sys.executable, "-m", "rig.virtual.relay", "--config", str(config)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        yield json.loads(process.stdout.readline())["control"]
+
+
+@pytest.fixture
 def rig(tmp_path: Path) -> Rig:
     """Run the command line in an empty folder and return how it ended."""
 

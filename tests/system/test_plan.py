@@ -4,8 +4,6 @@ import json
 import os
 import select
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -54,9 +52,9 @@ def test_a_faulty_device_turns_its_requirement_red_and_no_other(name: str, rig: 
 
 
 @pytest.fixture(params=DUMB, ids=lambda name: name.replace(" ", "-"))
-def dumb_bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+def dumb_bench(request: pytest.FixtureRequest, tmp_path: Path, relay: str) -> Iterator[Path]:
     """A bench whose board is a socket that does one simple thing, behind a router that works."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as device, _relay(tmp_path) as relay:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as device:
         host = f"127.{os.getpid() % 200 + 20}.{len(request.param)}.9"
         device.bind((host, 5684))
         ended = threading.Event()
@@ -74,21 +72,6 @@ def dumb_bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]
         thread.join()
 
 
-def _relay(directory: Path) -> Any:
-    from contextlib import contextmanager
-
-    @contextmanager
-    def running() -> Iterator[str]:
-        config = directory / "relay.json"
-        config.write_text(json.dumps({"name": "relay", "host": "127.0.0.1"}))
-        command = [sys.executable, "-m", "rig.virtual.relay", "--config", str(config)]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-            assert process.stdout is not None
-            yield json.loads(process.stdout.readline())["control"]
-
-    return running()
-
-
 def _serve(device: socket.socket, answer: Answer, ended: threading.Event) -> None:
     while not ended.is_set():
         if not select.select([device], [], [], 0.2)[0]:
@@ -102,6 +85,6 @@ def _serve(device: socket.socket, answer: Answer, ended: threading.Event) -> Non
 def test_no_requirement_passes_on_a_device_that_is_none(dumb_bench: Path, rig: Any, verdicts: Any) -> None:
     run = rig("run", "--json", "--bench", dumb_bench)
     found = verdicts(run)
-    assert len(found) == 24
+    assert len(found) == 30
     assert "pass" not in found.values()
     assert run.returncode != 0

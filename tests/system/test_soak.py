@@ -40,3 +40,15 @@ def test_the_exhaustion_tests_pass_with_the_numbers_of_the_catalogue(carrier: st
     command = [sys.executable, "-m", "pytest", "-c", HERE / "pytest.ini", f"--rootdir={HERE}", *options, plan]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout
+
+
+@pytest.mark.soak
+def test_the_plan_says_the_same_of_a_small_device_and_on_four_boards_at_once(rig: Any, verdicts: Any) -> None:
+    usual = verdicts(rig("run", "security", "--json"))
+    for options in (("--carrier", "small-firmware"), ("-n", "4")):
+        other = verdicts(rig("run", "security", "--json", *options))
+        # A rig that lags too much for a verdict on time says so.
+        timed = {one for found in (usual, other) for one, state in found.items() if state == "inconclusive"}
+        assert {one: state for one, state in other.items() if one not in timed} == {
+            one: state for one, state in usual.items() if one not in timed
+        }

@@ -1,7 +1,7 @@
 """What a device offers, found by asking: suites, extensions, resumption, resources and their methods, open ports.
 
-Nothing here changes the device: the only requests besides GET carry an If-Match that nothing matches, so that RFC 7252
-5.10.8.1 forbids to act on them.
+Nothing here changes a device that keeps to RFC 7252 5.10.8.1: the only requests besides GET carry an If-Match that
+nothing matches, and must not be carried out. One that does so all the same is spared the DELETE.
 """
 
 import secrets
@@ -30,6 +30,7 @@ AT_ONCE = 3
 CORE = "/.well-known/core"
 METHODS = {coap.PUT: "PUT", coap.POST: "POST", coap.DELETE: "DELETE"}
 METHOD_NOT_ALLOWED, NOT_FOUND = "4.05", "4.04"
+NO_ANSWER, NOT_TRIED = "no answer", "not tried"
 TRY_S = 3.0
 
 TCP_PORTS = (*range(1, 1025), 1883, 3232, 4433, 5000, 5060, 5683, 5684, 8000, 8080, 8081, 8083, 8266, 8443, 8883, 9000)
@@ -98,7 +99,7 @@ def survey_offers(prober: Prober, suite: int) -> Offers:
 
 
 def survey_resources(session: ProbeSession) -> tuple[Link, ...]:
-    """Return the links of /.well-known/core, whatever number of blocks they come in; none where it has none.
+    """Return the links of /.well-known/core to the device's own resources, whatever number of blocks they come in.
 
     Raises DeviceError when what comes is no list of links.
     """
@@ -115,7 +116,7 @@ def survey_resources(session: ProbeSession) -> tuple[Link, ...]:
             break
         number = len(body) >> 10 if blocks[0] & 7 == 6 else number + 1
     try:
-        return parse_links(body.decode())
+        return tuple(one for one in parse_links(body.decode()) if one.target.startswith("/"))
     except (LinkFormatError, UnicodeDecodeError) as error:
         raise DeviceError(f"GET {CORE} is answered with what is no list of links (RFC 6690): {error}") from None
 
@@ -123,12 +124,15 @@ def survey_resources(session: ProbeSession) -> tuple[Link, ...]:
 def survey_methods(session: ProbeSession, path: str) -> dict[str, str]:
     """Return the code that each method on *path* is answered with. 4.05 says that it is not there.
 
-    PUT, POST and DELETE carry an If-Match of random bytes, so they do not act.
+    PUT, POST and DELETE carry an If-Match of random bytes, so they must not act. Where PUT or POST does, DELETE is
+    `NOT_TRIED`. `NO_ANSWER` says that nothing came within 3 s, or an acknowledgement alone.
     """
     unmatched = ((int(OptionNumber.IF_MATCH), secrets.token_bytes(8)),)
     found = {"GET": _code(session, request(coap.GET, path))}
     for code, name in METHODS.items():
-        found[name] = _code(session, request(code, path, options=unmatched))
+        acted = any(found[one].startswith("2.") for one in found if one != "GET")
+        spared = acted and name == "DELETE"
+        found[name] = NOT_TRIED if spared else _code(session, request(code, path, options=unmatched))
     return found
 
 
@@ -164,7 +168,10 @@ def _resumes(prober: Prober, client: Client) -> bool:
 
 
 def _code(session: ProbeSession, message: Message) -> str:
-    answer = session.ask(message, TRY_S)
+    try:
+        answer = session.ask(message, TRY_S)
+    except Silence:
+        return NO_ANSWER
     return "RST" if answer.type == coap.Type.RST else answer.code_text
 
 

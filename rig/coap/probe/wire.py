@@ -2,6 +2,7 @@
 
 import selectors
 import socket
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -15,6 +16,9 @@ from rig.formats.udp_packet import Endpoint
 _MAX_DATAGRAM = 65535
 _DISCARD = 9
 _MAX_LATENESS_S = 0.0005
+_DRAWS = 64
+_PORTS_OF_LATE: deque[int] = deque(maxlen=8192)
+"""Ports that wires had. A device may still hold a session for one, and leave a newcomer there without an answer."""
 
 
 class Port(Protocol):
@@ -58,20 +62,23 @@ class Transcript:
 class Wire:
     """A UDP port towards one endpoint. What comes from anywhere else is not seen.
 
-    *host* and *port* are the local ones; empty and 0 leave the choice to the system. Raises LocalNetworkError where
-    the host of the rig cannot send.
+    *host* and *port* are the local ones; empty and 0 leave the choice to the system, and it will be a port that no wire
+    had of late. Raises LocalNetworkError where the host of the rig cannot send.
     """
 
     def __init__(self, remote: Endpoint, *, host: str = "", port: int = 0) -> None:
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         try:
-            self._socket.bind((host, port))
-            self._socket.connect(remote)
+            self._socket = _connected((host, port), remote)
+            for _ in range(_DRAWS):
+                if port or self._socket.getsockname()[1] not in _PORTS_OF_LATE:
+                    break
+                self._socket.close()
+                self._socket = _connected((host, 0), remote)
         except OSError as error:
-            self._socket.close()
             raise LocalNetworkError(f"no way from {host or 'this host'}:{port} to {remote}: {error}") from None
         self._socket.setblocking(False)
         self.transcript = Transcript(self._socket.getsockname(), self._socket.getpeername())
+        _PORTS_OF_LATE.append(self.local[1])
 
     def __enter__(self) -> Self:
         return self
@@ -201,6 +208,17 @@ class GroupWire:
             if peer[0] == self._host:
                 self.transcript.passed.append(Passed(now_s(), False, datagram))
                 return datagram
+
+
+def _connected(local: Endpoint, remote: Endpoint) -> socket.socket:
+    result = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        result.bind(local)
+        result.connect(remote)
+    except OSError:
+        result.close()
+        raise
+    return result
 
 
 def _address_towards(host: str) -> str:

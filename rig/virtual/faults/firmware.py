@@ -46,7 +46,8 @@ FIRMWARE_FAULTS = (
         "leaves its radio on when a session has ended",
         *("ENE-07", "ENE-08", "ENE-01"),
     ),
-    _fault("keepalive", "MD6", "pings an idle client every 5 s and keeps its radio on for it", "ENE-07"),
+    # A client that keeps silent leaves the pings unanswered too, and is dropped before the last retransmission to it.
+    _fault("keepalive", "MD6", "pings an idle client every 5 s and keeps its radio on for it", "ENE-07", "COAP-11"),
     _fault("confirmable-telemetry", "MD7", "notifies telemetry confirmably", "COAP-25"),
     _fault(
         "processor-fast-after-handshake",

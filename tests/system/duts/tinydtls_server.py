@@ -8,6 +8,13 @@ from typing import Any
 import aiocoap
 from aiocoap import resource
 from aiocoap.credentials import CredentialsMap
+from aiocoap.error import PreconditionFailed
+
+
+def refuse_if_match(request: Any) -> None:
+    """Refuse a request that names ETags: nothing here has one (RFC 7252 5.10.8.1, which aiocoap leaves to us)."""
+    if request.opt.if_match:
+        raise PreconditionFailed
 
 
 class Value(resource.ObservableResource):  # type: ignore[misc]
@@ -24,6 +31,7 @@ class Value(resource.ObservableResource):  # type: ignore[misc]
 
     async def render_put(self, request: Any) -> Any:
         """Take another text."""
+        refuse_if_match(request)
         self._value = request.payload
         self.updated_state()
         return aiocoap.Message(code=aiocoap.CHANGED)
@@ -43,6 +51,7 @@ class Block(resource.Resource):  # type: ignore[misc]
 
     async def render_put(self, request: Any) -> Any:
         """Take another body."""
+        refuse_if_match(request)
         self._body = request.payload
         return aiocoap.Message(code=aiocoap.CHANGED, payload=b"%d" % len(request.payload))
 
