@@ -225,10 +225,16 @@ def _timed(times_s: Sequence[float], lag: LagMonitor) -> list[float | None]:
 
 
 def _typical(handshakes: Sequence[Sequence[float | None]]) -> list[float | None]:
-    """Return the median of each place that most handshakes have; None where no handshake was timed there."""
+    """Return the median of each place that most handshakes have; None where too few handshakes were timed there."""
     places = [[one[at] for one in handshakes if at < len(one)] for at in range(max(map(len, handshakes), default=0))]
     common = [one for one in places if 2 * len(one) > len(handshakes)]
-    return [median(timed) if (timed := [each for each in one if each is not None]) else None for one in common]
+    return [_median([each for each in one if each is not None]) for one in common]
+
+
+def _median(timed_s: Sequence[float]) -> float | None:
+    """Return the median; None where two differ, one of which was held up on its way, and no third says which."""
+    differ = len(timed_s) == 2 and max(timed_s) > (1 + DOUBLING_TOLERANCE) * min(timed_s)
+    return None if differ or not timed_s else median(timed_s)
 
 
 def _leading(typical: Sequence[float | None]) -> list[float]:

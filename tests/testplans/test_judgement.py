@@ -9,7 +9,7 @@ from rig.dtls.coap import Message, OptionNumber, Type
 from rig.testplans.coap.test_observe import _rises
 from rig.testplans.coap.test_retransmission import _as_specified, most_alike, too_many_alike
 from rig.testplans.resilience.test_loss import wilson_lower_bound
-from rig.testplans.security.test_timing import _doubles
+from rig.testplans.security.test_timing import _doubles, _typical
 from rig.testplans.security.test_wire import _places
 
 CANARY = "canary0123456789abcdef"
@@ -64,6 +64,22 @@ def test_the_chance_that_first_intervals_of_a_right_device_are_alike() -> None:
 )
 def test_timers_of_a_handshake(intervals: list[float], met: bool) -> None:
     assert _doubles(intervals) is met
+
+
+@pytest.mark.parametrize(
+    ("handshakes", "typical"),
+    [
+        ([[1.4, 1.6], [1.0, 2.0], [1.0, 2.0]], [1.0, 2.0]),
+        ([[1.4, 1.6], [1.0, 2.0], [None, 2.0]], [None, 2.0]),
+        ([[None, 2.0], [1.0, 2.0], [None, None]], [1.0, 2.0]),
+        ([[None], [None], [None]], [None]),
+        ([[1.0, 2.0], [1.0], [1.0]], [1.0]),
+    ],
+)
+def test_a_copy_that_was_held_up_does_not_count(
+    handshakes: list[list[float | None]], typical: list[float | None]
+) -> None:
+    assert _typical(handshakes) == typical
 
 
 @pytest.mark.parametrize(
