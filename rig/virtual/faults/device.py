@@ -282,6 +282,7 @@ _MESSAGES = (
         "MP9",
         "acknowledges a repeated request with another message id",
         "COAP-09",
+        "COAP-22",
         duplicates_acknowledged_wrongly=True,
     ),
     _fault(
