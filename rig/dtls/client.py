@@ -1,4 +1,4 @@
-"""A scriptable DTLS 1.2 client with pre-shared keys. It sends nothing by itself: its verbs are pieces of a script.
+"""A scriptable DTLS 1.2 client. It sends nothing by itself: its verbs are pieces of a script.
 
 An orderly client is one line, ``yield from client.handshake()``. Anything else reads like RFC 6347 figure 1:
 
@@ -50,7 +50,7 @@ class Refused(DeviceError):
 
 
 class NotVerified(DeviceError):
-    """The server's Finished does not fit the handshake: it may not know the key, or counted other messages."""
+    """The server has not proved that it holds its key, or it counted other messages than the client."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,8 @@ class Client(Connection):
         else:
             self.final_flight = self.change_cipher_spec(), self.finished()
             yield from self.send(*self.final_flight)
+        if self.server_signed is False:
+            raise NotVerified("the server's ServerKeyExchange is not signed with the key of its certificate")
         if not self.server_verified:
             raise NotVerified("the server's Finished does not fit the handshake")
 

@@ -1,4 +1,4 @@
-"""The state of a DTLS 1.2 PSK client: what was said so far, and what an orderly client would say next.
+"""The state of a DTLS 1.2 client: what was said so far, and what an orderly client would say next.
 
 Nothing here is sent and nothing waits. The builders return messages; the session changes as if they had been sent.
 """
@@ -15,8 +15,10 @@ from rig.dtls.cid import CidRecord, split_datagram
 from rig.dtls.contents import Received
 from rig.dtls.conversation import Moment
 from rig.dtls.handshake import (
+    Certificate,
     ClientHello,
     ClientKeyExchange,
+    EcdheServerKeyExchange,
     Extensions,
     HandshakeType,
     HelloVerifyRequest,
@@ -25,6 +27,7 @@ from rig.dtls.handshake import (
     parse_fragments,
 )
 from rig.dtls.inbox import Delivery, Inbox, Place
+from rig.dtls.key_exchange import ECDSA_SHA256, SECP256R1, EphemeralKey, KeyExchange, PresharedKey, is_signed
 from rig.dtls.outgoing import Content, HandshakeMessage, Payload
 from rig.dtls.record_layer import Keys, RecordLayer
 from rig.dtls.records import ContentType, Record
@@ -36,6 +39,13 @@ PSK_AES_128_CCM_8 = 0xC0A8
 RENEGOTIATION_SCSV = 0x00FF  # RFC 5746 3.3
 SUITES = (PSK_AES_128_CCM_8, RENEGOTIATION_SCSV)
 EXTENSIONS = extensions.pairs(extensions.ExtendedMasterSecret())
+CERTIFICATE_EXTENSIONS = extensions.pairs(
+    extensions.ExtendedMasterSecret(),
+    extensions.SupportedGroups((SECP256R1,)),
+    extensions.PointFormats(b"\0"),
+    extensions.SignatureAlgorithms((ECDSA_SHA256,)),
+)
+"""What a client offers with ECDHE_ECDSA suites: RFC 7252 9.1.3.2 has P-256, uncompressed points and SHA-256."""
 
 
 class NoKeys(DeviceError):
@@ -61,19 +71,21 @@ class Connection(RecordLayer):
     seen: everything that came; unread: what of it no script has looked at
     sent, received: every datagram that left and came, and when
     client_verify_data: of the last Finished that was built, for RenegotiationInfo (RFC 5746 3.5)
+    server_certificate: the server's own certificate, DER, taken as it is; empty before it came
+    server_signed: whether the certificate's key signed the server's half of ECDHE; None before that came
     server_verified: whether the server's Finished was right; None before it came
     """
 
     def __init__(
         self,
-        identity: bytes,
-        psk: bytes,
+        identity: bytes = b"",
+        psk: bytes = b"",
         *,
         offered_suites: tuple[int, ...] = SUITES,
         hello_extensions: Extensions | None = EXTENSIONS,
         resume: ResumableSession | None = None,
     ) -> None:
-        """*psk* may be any key, also the wrong one."""
+        """*psk* may be any key, also the wrong one. Suites with certificates need neither it nor an identity."""
         super().__init__()
         self.identity = identity
         self.psk = psk
@@ -99,7 +111,11 @@ class Connection(RecordLayer):
         self.server_hello: ServerHello | None = None
         self.master_secret: bytes | None = None
         self.ticket = b""
+        self.server_certificate = b""
+        self.server_signed: bool | None = None
         self.server_verified: bool | None = None
+        self._ephemeral: EphemeralKey | None = None
+        self._certificate_requested = False
         self._offered_cid: bytes | None = None
         self._inbox = Inbox()
         self._pending_epoch = self.epoch + 1
@@ -156,12 +172,17 @@ class Connection(RecordLayer):
         return self.message(HandshakeType.CLIENT_HELLO, hello.encode())
 
     def client_key_exchange(self, identity: bytes | None = None, body: bytes | None = None) -> HandshakeMessage:
-        """Build a ClientKeyExchange with this or the client's identity, or with any body; the keys follow from it."""
-        encoded = ClientKeyExchange(self.identity if identity is None else identity).encode()
-        message = self.message(HandshakeType.CLIENT_KEY_EXCHANGE, encoded if body is None else body)
+        """Build a ClientKeyExchange, or one with any PSK identity or any body; the keys follow from it."""
+        if body is None:
+            body = self._key_exchange().message() if identity is None else ClientKeyExchange(identity).encode()
+        message = self.message(HandshakeType.CLIENT_KEY_EXCHANGE, body)
         if self.server_hello:
             self.derive_keys()
         return message
+
+    def certificate(self, *chain: bytes) -> HandshakeMessage:
+        """Build a Certificate message with these certificates, DER, or with none."""
+        return self.message(HandshakeType.CERTIFICATE, Certificate(chain).encode())
 
     def derive_keys(self) -> None:
         """Work the keys of the next epoch out, from what was said so far; once in a handshake."""
@@ -195,8 +216,12 @@ class Connection(RecordLayer):
         return suites.finished(self.master_secret, label, hashlib.new(name, self.transcript).digest(), name)
 
     def last_flight(self) -> tuple[Payload, ...]:
-        """Build ClientKeyExchange, ChangeCipherSpec and Finished (RFC 6347 figure 1, flight 5)."""
-        return self.client_key_exchange(), self.change_cipher_spec(), self.finished()
+        """Build ClientKeyExchange, ChangeCipherSpec and Finished (RFC 6347 figure 1, flight 5).
+
+        A server that requests a certificate is told first that there is none (RFC 5246 7.4.6).
+        """
+        none = (self.certificate(),) if self._certificate_requested else ()
+        return *none, self.client_key_exchange(), self.change_cipher_spec(), self.finished()
 
     def application_data(self, data: bytes) -> Content:
         """Build application data."""
@@ -248,7 +273,7 @@ class Connection(RecordLayer):
                     self._take_message(delivery)
 
     def _take_message(self, delivery: Delivery) -> None:
-        content = contents.decode_message(delivery.message)
+        content = contents.decode_message(delivery.message, self._kind_of_key_exchange)
         if not delivery.repeated:
             self._apply(delivery.message, content)
         self._note(delivery.place, content, delivery.message.message_seq, delivery.repeated)
@@ -264,6 +289,12 @@ class Connection(RecordLayer):
             self.server_verified = self._is_right(content)
         if isinstance(content, contents.NewSessionTicket):
             self.ticket = content.ticket
+        if isinstance(content, Certificate):
+            self.server_certificate = content.chain[0] if content.chain else b""
+        if isinstance(content, EcdheServerKeyExchange):
+            self._take_ephemeral(content)
+        if message.kind == HandshakeType.CERTIFICATE_REQUEST:
+            self._certificate_requested = True
         self.transcript += message.encode()
         if isinstance(content, ServerHello):
             self.server_hello = content
@@ -283,10 +314,28 @@ class Connection(RecordLayer):
         except NoKeys:
             return False
 
+    @property
+    def _kind_of_key_exchange(self) -> suites.KeyExchange:
+        chosen = self.server_hello and suites.SUITES.get(self.server_hello.suite)
+        return chosen.key_exchange if chosen else "psk"
+
+    def _key_exchange(self) -> KeyExchange:
+        if self._kind_of_key_exchange == "psk":
+            return PresharedKey(self.identity, self.psk)
+        if self._ephemeral is None:
+            raise NoKeys("no keys: the server's half of ECDHE, its ServerKeyExchange, is missing")
+        return self._ephemeral
+
+    def _take_ephemeral(self, content: EcdheServerKeyExchange) -> None:
+        assert self.server_hello is not None
+        randoms = self.client_random, self.server_hello.random
+        self.server_signed = is_signed(content, self.server_certificate, *randoms)
+        self._ephemeral = EphemeralKey(content)
+
     def _agreed_secret(self, suite: suites.Suite, hello: ServerHello) -> bytes:
         if self.resume and self.resumed:
             return self.resume.master_secret
-        premaster, name = suites.psk_premaster(self.psk), suite.hash_name
+        premaster, name = self._key_exchange().premaster(), suite.hash_name
         if hello.extended_master_secret:
             return suites.extended_master_secret(premaster, hashlib.new(name, self.transcript).digest(), name)
         return suites.master_secret(premaster, self.client_random, hello.random, name)

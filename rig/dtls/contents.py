@@ -4,15 +4,20 @@ from dataclasses import dataclass
 
 from rig.dtls.alerts import Alert
 from rig.dtls.handshake import (
+    Certificate,
+    EcdheServerKeyExchange,
     HandshakeType,
     HelloVerifyRequest,
     Message,
     ServerHello,
     ServerKeyExchange,
+    decode_certificate,
+    decode_ecdhe_server_key_exchange,
     decode_hello_verify_request,
     decode_server_hello,
     decode_server_key_exchange,
 )
+from rig.dtls.suites import KeyExchange
 from rig.dtls.wire import DecodeError, Reader, vector
 
 
@@ -47,7 +52,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Undecoded:
-    """A handshake message of a kind, or in a form, that a PSK client does not read. ``kind`` is its type."""
+    """A handshake message of a kind, or in a form, that the client does not read. ``kind`` is its type."""
 
     kind: HandshakeType
     body: bytes
@@ -90,7 +95,9 @@ HandshakeContent = (
     HelloRequest
     | HelloVerifyRequest
     | ServerHello
+    | Certificate
     | ServerKeyExchange
+    | EcdheServerKeyExchange
     | ServerHelloDone
     | NewSessionTicket
     | Finished
@@ -121,11 +128,16 @@ class Received:
             return "".join(word.capitalize() for word in self.content.kind.name.split("_"))
         if isinstance(self.content, Alert):
             return f"Alert({self.content.name})"
+        if isinstance(self.content, EcdheServerKeyExchange):
+            return "ServerKeyExchange"
         return type(self.content).__name__
 
 
-def decode_message(message: Message) -> HandshakeContent:
-    """Return a handshake message's content; what a PSK client has no use for gives `Undecoded`."""
+def decode_message(message: Message, key_exchange: KeyExchange) -> HandshakeContent:
+    """Return a handshake message's content; what the client has no use for gives `Undecoded`.
+
+    *key_exchange*: the chosen suite's, which the form of a ServerKeyExchange depends on.
+    """
     if message.kind == HandshakeType.HELLO_VERIFY_REQUEST:
         return decode_hello_verify_request(message.body)
     if message.kind == HandshakeType.SERVER_HELLO:
@@ -135,7 +147,9 @@ def decode_message(message: Message) -> HandshakeContent:
     if message.kind == HandshakeType.FINISHED:
         return Finished(message.body)
     if message.kind == HandshakeType.SERVER_KEY_EXCHANGE:
-        return _decode_key_exchange(message)
+        return _decode_key_exchange(message, key_exchange)
+    if message.kind == HandshakeType.CERTIFICATE:
+        return decode_certificate(message.body)
     if message.kind == HandshakeType.SERVER_HELLO_DONE and not message.body:
         return ServerHelloDone()
     if message.kind == HandshakeType.HELLO_REQUEST and not message.body:
@@ -151,9 +165,13 @@ def decode_new_session_ticket(body: bytes) -> NewSessionTicket:
     return NewSessionTicket(lifetime_s, ticket)
 
 
-def _decode_key_exchange(message: Message) -> ServerKeyExchange | Undecoded:
-    """Other key exchanges than plain PSK have another shape, which nothing before the message announces."""
+def _decode_key_exchange(
+    message: Message, key_exchange: KeyExchange
+) -> ServerKeyExchange | EcdheServerKeyExchange | Undecoded:
+    """What does not decode may be of a suite that is not known here."""
     try:
+        if key_exchange == "ecdhe_ecdsa":
+            return decode_ecdhe_server_key_exchange(message.body)
         return decode_server_key_exchange(message.body)
     except DecodeError:
         return Undecoded(message.kind, message.body)

@@ -1,4 +1,4 @@
-"""Handshake messages of DTLS 1.2 (RFC 6347 section 4.2) with pre-shared keys (RFC 4279)."""
+"""Handshake messages of DTLS 1.2 (RFC 6347 section 4.2) with pre-shared keys (RFC 4279) or certificates (RFC 8422)."""
 
 from dataclasses import dataclass
 from enum import IntEnum
@@ -10,6 +10,7 @@ ENCRYPT_THEN_MAC = 22
 EXTENDED_MASTER_SECRET = 23
 RENEGOTIATION_INFO = 0xFF01
 MAX_MESSAGE_LENGTH = 1 << 16
+_NAMED_CURVE = 3
 _PARTIAL_MESSAGES_MAX = 16
 
 
@@ -205,6 +206,47 @@ class ClientKeyExchange:
         return vector(self.identity, 2)
 
 
+@dataclass(frozen=True)
+class Certificate:
+    """RFC 5246 7.4.2: certificates in DER, the sender's own first. A client that has none sends an empty chain."""
+
+    chain: tuple[bytes, ...] = ()
+
+    def encode(self) -> bytes:
+        """Return the message body."""
+        return vector(b"".join(vector(each, 3) for each in self.chain), 3)
+
+
+@dataclass(frozen=True)
+class EcdheServerKeyExchange:
+    """RFC 8422 section 5.4, with a named curve. ``group`` 23 is secp256r1, ``algorithm`` 0x0403 ECDSA with SHA-256."""
+
+    group: int
+    point: bytes
+    algorithm: int
+    signature: bytes
+
+    @property
+    def parameters(self) -> bytes:
+        """The part that is signed, after both randoms."""
+        return bytes((_NAMED_CURVE,)) + self.group.to_bytes(2, "big") + vector(self.point, 1)
+
+    def encode(self) -> bytes:
+        """Return the message body."""
+        return self.parameters + self.algorithm.to_bytes(2, "big") + vector(self.signature, 2)
+
+
+@dataclass(frozen=True)
+class EcdheClientKeyExchange:
+    """RFC 8422 section 5.7: the client's ephemeral point."""
+
+    point: bytes
+
+    def encode(self) -> bytes:
+        """Return the message body."""
+        return vector(self.point, 1)
+
+
 def decode_client_hello(body: bytes) -> ClientHello:
     """Decode a ClientHello body."""
     reader = Reader(body, "ClientHello")
@@ -236,17 +278,43 @@ def decode_server_hello(body: bytes) -> ServerHello:
 
 def decode_server_key_exchange(body: bytes) -> ServerKeyExchange:
     """Decode the ServerKeyExchange body of plain PSK."""
-    return ServerKeyExchange(_only_vector(body, "ServerKeyExchange"))
+    return ServerKeyExchange(_only_vector(body, 2, "ServerKeyExchange"))
 
 
 def decode_client_key_exchange(body: bytes) -> ClientKeyExchange:
     """Decode the ClientKeyExchange body of plain PSK."""
-    return ClientKeyExchange(_only_vector(body, "ClientKeyExchange"))
+    return ClientKeyExchange(_only_vector(body, 2, "ClientKeyExchange"))
 
 
-def _only_vector(body: bytes, what: str) -> bytes:
+def decode_certificate(body: bytes) -> Certificate:
+    """Decode a Certificate body."""
+    entries = Reader(_only_vector(body, 3, "Certificate"), "certificate chain")
+    chain = []
+    while entries.remaining:
+        chain.append(entries.vector(3))
+    return Certificate(tuple(chain))
+
+
+def decode_ecdhe_server_key_exchange(body: bytes) -> EcdheServerKeyExchange:
+    """Decode the ServerKeyExchange body of ECDHE."""
+    reader = Reader(body, "ServerKeyExchange of ECDHE")
+    curve_type = reader.uint(1)
+    if curve_type != _NAMED_CURVE:
+        raise DecodeError(f"ServerKeyExchange of ECDHE has curve type {curve_type}, which is no named curve")
+    group, point = reader.uint(2), reader.vector(1)
+    algorithm, signature = reader.uint(2), reader.vector(2)
+    reader.finish()
+    return EcdheServerKeyExchange(group, point, algorithm, signature)
+
+
+def decode_ecdhe_client_key_exchange(body: bytes) -> EcdheClientKeyExchange:
+    """Decode the ClientKeyExchange body of ECDHE."""
+    return EcdheClientKeyExchange(_only_vector(body, 1, "ClientKeyExchange of ECDHE"))
+
+
+def _only_vector(body: bytes, length_size: int, what: str) -> bytes:
     reader = Reader(body, what)
-    data = reader.vector(2)
+    data = reader.vector(length_size)
     reader.finish()
     return data
 

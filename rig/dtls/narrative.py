@@ -5,6 +5,7 @@ Nothing here raises, whatever the bytes are: what does not decode is described a
 
 import struct
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from rig.dtls import coap, handshake
@@ -203,11 +204,20 @@ def _details(kind: HandshakeType, body: bytes) -> str:
                 ticket = decode_new_session_ticket(body)
                 return f": ticket {len(ticket.ticket)} B for {ticket.lifetime_s} s"
             case HandshakeType.CLIENT_KEY_EXCHANGE:
-                return f": identity {handshake.decode_client_key_exchange(body).identity!r:.60}"
+                return _client_key_exchange(body)
+            case HandshakeType.CERTIFICATE:
+                return f": chain of {len(handshake.decode_certificate(body).chain)}"
             case _:
                 return ""
     except DecodeError as error:
         return f", which does not decode: {error}"
+
+
+def _client_key_exchange(body: bytes) -> str:
+    """Return what is in either form; the length before it, of one byte or two, tells which it is."""
+    with suppress(DecodeError):
+        return f": point {len(handshake.decode_ecdhe_client_key_exchange(body).point)} B"
+    return f": identity {handshake.decode_client_key_exchange(body).identity!r:.60}"
 
 
 def _session_id(session_id: bytes) -> str:

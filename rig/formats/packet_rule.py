@@ -181,7 +181,8 @@ class PacketRule:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON, without what is not given."""
-        return _given(dataclasses.asdict(self))
+        given = _given(dataclasses.asdict(self))
+        return given if given["match"] else {name: value for name, value in given.items() if name != "match"}
 
     def __str__(self) -> str:
         """Return the rule in one line, for records and messages."""
@@ -226,7 +227,7 @@ def _given(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _says(value: object) -> bool:
-    return value is not None and value not in ((), {})
+    return value is not None and value != ()
 
 
 def _nested(name: str, kind: type[CoapMatch], values: object) -> CoapMatch:

@@ -9,10 +9,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from rig.clock import now_s
 from rig.dtls.conversation import Conversation, Script
@@ -113,15 +121,19 @@ class Wire:
 
 
 class Servers:
-    """Servers of one test; called with a kind it starts one and returns where it listens."""
+    """Servers of one test; called with a kind it starts one and returns where it listens, at an address of its own."""
 
     def __init__(self, stack: contextlib.ExitStack) -> None:
         self._stack = stack
         self._processes: dict[Endpoint, subprocess.Popen[bytes]] = {}
 
     def __call__(self, kind: str) -> Endpoint:
+        return self.start(partial(server_command, kind))
+
+    def start(self, command_at: Callable[[str], list[str]]) -> Endpoint:
+        """Start what *command_at* gives for an address; it listens on port 5684."""
         endpoint = own_address(), 5684
-        command = server_command(kind, endpoint[0])
+        command = command_at(endpoint[0])
         if shutil.which(command[0]) is None:
             pytest.skip(f"{command[0]} is not installed")
         self._processes[endpoint] = self._stack.enter_context(running(command, endpoint))
@@ -130,6 +142,45 @@ class Servers:
     def process(self, endpoint: Endpoint) -> subprocess.Popen[bytes]:
         """Return the process that listens there."""
         return self._processes[endpoint]
+
+
+@dataclass(frozen=True)
+class SelfSigned:
+    """A self-signed certificate for a key on P-256."""
+
+    key: ec.EllipticCurvePrivateKey
+    certificate: x509.Certificate
+
+    @property
+    def certificate_der(self) -> bytes:
+        return self.certificate.public_bytes(Encoding.DER)
+
+    @property
+    def key_der(self) -> bytes:
+        return self.key.private_bytes(Encoding.DER, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+
+    @property
+    def pem(self) -> bytes:
+        """Key and certificate, one after the other."""
+        key = self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        return key + self.certificate.public_bytes(Encoding.PEM)
+
+
+@pytest.fixture(scope="session")
+def self_signed() -> Callable[[], SelfSigned]:
+    """A maker of certificates, each with a key of its own."""
+
+    def make() -> SelfSigned:
+        key, name = (
+            ec.generate_private_key(ec.SECP256R1()),
+            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "board")]),
+        )
+        now = datetime.now(tz=UTC)
+        builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        dated = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+        return SelfSigned(key, dated.sign(key, hashes.SHA256()))
+
+    return make
 
 
 @pytest.fixture

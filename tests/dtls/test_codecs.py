@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 from rig.dtls import coap, handshake
 from rig.dtls.alerts import Alert, decode_alert
 from rig.dtls.handshake import (
+    Certificate,
     ClientHello,
     ClientKeyExchange,
+    EcdheClientKeyExchange,
+    EcdheServerKeyExchange,
     Fragment,
     HandshakeType,
     HelloVerifyRequest,
@@ -85,6 +88,24 @@ def test_small_messages_round_trip(data: bytes, version: int, level: int, descri
     assert decode_alert(Alert(level, description).encode()) == Alert(level, description)
 
 
+@given(st.lists(st.binary(max_size=40), max_size=3).map(tuple))
+def test_certificates_round_trip(chain: tuple[bytes, ...]) -> None:
+    assert handshake.decode_certificate(Certificate(chain).encode()) == Certificate(chain)
+
+
+@given(uint16, st.binary(max_size=255), uint16, st.binary(max_size=80))
+def test_key_exchanges_of_ecdhe_round_trip(group: int, point: bytes, algorithm: int, signature: bytes) -> None:
+    server, client = EcdheServerKeyExchange(group, point, algorithm, signature), EcdheClientKeyExchange(point)
+    assert handshake.decode_ecdhe_server_key_exchange(server.encode()) == server
+    assert handshake.decode_ecdhe_client_key_exchange(client.encode()) == client
+
+
+def test_a_curve_without_a_name_is_refused() -> None:
+    body = EcdheServerKeyExchange(23, b"point", 0x0403, b"signature").encode()
+    with pytest.raises(DecodeError, match="curve type 1"):
+        handshake.decode_ecdhe_server_key_exchange(b"\1" + body[1:])
+
+
 @given(coap_messages)
 def test_coap_round_trips(message: coap.Message) -> None:
     assert coap.decode(message.encode()) == message
@@ -100,6 +121,9 @@ decoders: list[Callable[[bytes], Any]] = [
     handshake.decode_hello_verify_request,
     handshake.decode_server_key_exchange,
     handshake.decode_client_key_exchange,
+    handshake.decode_certificate,
+    handshake.decode_ecdhe_server_key_exchange,
+    handshake.decode_ecdhe_client_key_exchange,
 ]
 
 

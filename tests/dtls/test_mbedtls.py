@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from rig.dtls import extensions
-from rig.dtls.client import Client, Refused, Silence
+from rig.dtls.client import Client, NotVerified, Refused, Silence
+from rig.dtls.connection import CERTIFICATE_EXTENSIONS
 from rig.dtls.contents import Finished, ServerHelloDone
 from rig.dtls.conversation import Conversation, Script
 from rig.dtls.dissector import Dissector
@@ -19,10 +20,11 @@ from rig.dtls.handshake import HelloVerifyRequest
 from rig.dtls.outgoing import spoiled
 from rig.dtls.server import Established, Event, Received, Send, Server
 from rig.dtls.server_session import Settings
-from rig.dtls.session import Session
+from rig.dtls.session import Endpoint, Session
 from rig.dtls.suites import SUITES
 
 tls = pytest.importorskip("mbedtls.tls", reason="python-mbedtls has wheels for x86_64 and Python below 3.13 alone")
+pk, x509 = pytest.importorskip("mbedtls.pk"), pytest.importorskip("mbedtls.x509")
 TLSError = pytest.importorskip("mbedtls.exceptions").TLSError
 
 IDENTITY, PSK = b"sensor-1", b"0123456789abcdef"
@@ -128,18 +130,24 @@ class Path:
         self.now_s = 0.0
         self._lost = lost
         self._carried = 0
-        self._dissector = Dissector({IDENTITY: PSK})
+        self._passed: list[tuple[float, Endpoint, Endpoint, bytes]] = []
 
     def arrives(self, datagram: bytes, *, from_client: bool) -> bool:
         self._carried += 1
         self.now_s += DELAY_S
         if self._carried in self._lost:
             return False
-        self._dissector.feed(self.now_s, *((CLIENT, SERVER) if from_client else (SERVER, CLIENT)), datagram)
+        ends = (CLIENT, SERVER) if from_client else (SERVER, CLIENT)
+        self._passed.append((self.now_s, *ends, datagram))
         return True
 
-    def session(self) -> Session:
-        (session,) = self._dissector.sessions()
+    def session(self, client: Client | None = None) -> Session:
+        """Return the one session that passed, opened with the PSK, or with the master secret of *client*."""
+        secrets = {client.client_random: client.session.master_secret} if client else {}
+        dissector = Dissector({IDENTITY: PSK}, secrets)
+        for passed in self._passed:
+            dissector.feed(*passed)
+        (session,) = dissector.sessions()
         return session
 
 
@@ -298,6 +306,43 @@ def test_psk_04_a_wrong_key_and_an_unknown_identity_are_told_apart(
     assert (refused.value.alert.level, refused.value.alert.description) == (2, description)
     assert not path.session().established
     assert [seen.alert.description for seen in path.session().alerts] == [description]
+
+
+def with_certificate(certificate: bytes, key: bytes, **changes: Any) -> Mbedtls:
+    chain = ((x509.CRT.from_DER(certificate),), pk.ECC.from_DER(key))
+    return Mbedtls(tls.ServerContext(configuration(certificate_chain=chain, **changes)))
+
+
+@pytest.mark.parametrize("suite", [0xC0AE, 0xC0AC, 0xC02B])
+@pytest.mark.parametrize("extended", [True, False], ids=["ems", "-"])
+def test_ecdhe_ecdsa(suite: int, extended: bool, self_signed: Any) -> None:
+    offered = CERTIFICATE_EXTENSIONS if extended else CERTIFICATE_EXTENSIONS[1:]
+    client, path, board = Client(offered_suites=(suite,), hello_extensions=offered), Path(), self_signed()
+    assert run(visit(client), with_certificate(board.certificate_der, board.key_der), path) == b"canary"
+    assert (client.server_signed, client.server_verified) == (True, True)
+    assert client.server_certificate == board.certificate_der
+    assert client.server_hello is not None
+    assert client.server_hello.extended_master_secret == extended
+    assert path.session(client).established
+    assert [record.plaintext for record in path.session(client).application_data] == [b"canary", b"canary"]
+
+
+def test_a_server_without_the_key_of_its_certificate_is_found_out(self_signed: Any) -> None:
+    client = Client(offered_suites=(0xC0AE,), hello_extensions=CERTIFICATE_EXTENSIONS)
+    server = with_certificate(self_signed().certificate_der, self_signed().key_der)
+    with pytest.raises(NotVerified, match="not signed with the key of its certificate"):
+        run(visit(client), server)
+    assert (client.server_signed, client.server_verified) == (False, True)
+
+
+def test_a_client_without_a_certificate_is_refused_in_silence(self_signed: Any) -> None:
+    client, board = Client(offered_suites=(0xC0AE,), hello_extensions=CERTIFICATE_EXTENSIONS), self_signed()
+    trusted = tls.TrustStore([x509.CRT.from_DER(board.certificate_der)])
+    required = {"validate_certificates": True, "trust_store": trusted}
+    server = with_certificate(board.certificate_der, board.key_der, **required)
+    with pytest.raises(Silence):
+        run(visit(client), server)
+    assert "No client certification received" in server.ended_by
 
 
 # --- mbedTLS as client, the rig's server ----------------------------------------------------------------------------

@@ -26,7 +26,7 @@ def main() -> int:
         f"{len(results)} targets, {sum(result.executions for result in results)} executions, {len(findings)} findings"
     )
     for name, cause, told in findings:
-        print(f"{name}: {cause}: {told}")
+        print(f"{name}: {cause}: {told:.4000}")
     return bool(findings)
 
 

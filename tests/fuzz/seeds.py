@@ -27,7 +27,16 @@ from rig.dtls.extensions import (
     SupportedGroups,
     pairs,
 )
-from rig.dtls.handshake import Extensions, Fragment, HandshakeType, Message, parse_fragments
+from rig.dtls.handshake import (
+    Certificate,
+    EcdheClientKeyExchange,
+    EcdheServerKeyExchange,
+    Extensions,
+    Fragment,
+    HandshakeType,
+    Message,
+    parse_fragments,
+)
 from rig.dtls.records import DTLS_1_2, ContentType, Record, parse_datagram
 from rig.dtls.server import Server
 from rig.dtls.server_session import Settings
@@ -136,6 +145,21 @@ def messages() -> tuple[Message, ...]:
 def bodies(kind: HandshakeType) -> list[bytes]:
     """Return the bodies of the messages of one kind."""
     return [message.body for message in messages() if message.kind == kind]
+
+
+def certificates() -> list[bytes]:
+    """Return the bodies of Certificate messages."""
+    return [Certificate(chain).encode() for chain in ((), (b"0" * 300,), (b"own", b"issuer's"))]
+
+
+def server_points() -> list[bytes]:
+    """Return the bodies of ServerKeyExchange messages of ECDHE."""
+    return [EcdheServerKeyExchange(23, bytes(65), 0x0403, b"0" * 71).encode()]
+
+
+def client_points() -> list[bytes]:
+    """Return the bodies of ClientKeyExchange messages of ECDHE."""
+    return [EcdheClientKeyExchange(bytes(65)).encode()]
 
 
 @functools.cache

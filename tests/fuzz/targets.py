@@ -126,17 +126,20 @@ def same(decode: Callable[[bytes], Any], encode: Callable[[Any], bytes]) -> Call
     return take
 
 
+def encoded(message: Any) -> bytes:
+    """Return the bytes of one thing."""
+    return bytes(message.encode())
+
+
 def joined(parts: Sequence[Any]) -> bytes:
     """Return the bytes of several things, one after the other."""
     return b"".join(each.encode() for each in parts)
 
 
-def body(
-    kind: HandshakeType, decode: Callable[[bytes], Any], encode: Callable[[Any], bytes] = lambda one: one.encode()
-) -> Decoder:
+def body(kind: HandshakeType, decode: Callable[[bytes], Any]) -> Decoder:
     """Return the target of one handshake message."""
     name = f"message {kind.name.lower()}"
-    return Decoder(name, lambda: seeds.bodies(kind) or [b""], same(decode, encode))
+    return Decoder(name, lambda: seeds.bodies(kind) or [b""], same(decode, encoded))
 
 
 # --- DTLS and CoAP
@@ -164,9 +167,10 @@ def take_contents(data: bytes) -> None:
     """The first byte is the kind of the message."""
     kinds = list(HandshakeType)
     message = Message(kinds[data[0] % len(kinds)] if data else kinds[0], 1, data[1:])
-    content = contents.decode_message(message)
-    if hasattr(content, "encode"):
-        assert content.encode() == message.body
+    for key_exchange in ("psk", "ecdhe_ecdsa"):
+        content = contents.decode_message(message, key_exchange)
+        if hasattr(content, "encode"):
+            assert content.encode() == message.body
 
 
 @functools.cache
@@ -628,12 +632,15 @@ TARGETS: tuple[Target, ...] = (
     body(H.HELLO_VERIFY_REQUEST, handshake.decode_hello_verify_request),
     body(H.SERVER_KEY_EXCHANGE, handshake.decode_server_key_exchange),
     body(H.CLIENT_KEY_EXCHANGE, handshake.decode_client_key_exchange),
+    Decoder("certificates", seeds.certificates, same(handshake.decode_certificate, encoded)),
+    Decoder("server's ECDHE", seeds.server_points, same(handshake.decode_ecdhe_server_key_exchange, encoded)),
+    Decoder("client's ECDHE", seeds.client_points, same(handshake.decode_ecdhe_client_key_exchange, encoded)),
     body(H.NEW_SESSION_TICKET, contents.decode_new_session_ticket),
     Decoder("extensions of a ClientHello", lambda: OF_CLIENT, take_extensions(from_server=False)),
     Decoder("extensions of a ServerHello", lambda: OF_SERVER, take_extensions(from_server=True)),
     Decoder("contents", kinds_and_bodies, take_contents),
-    Decoder("alerts", seeds.alerts, same(alerts.decode_alert, lambda alert: alert.encode())),
-    Decoder("CoAP messages", seeds.coap_messages, same(coap.decode, lambda message: message.encode())),
+    Decoder("alerts", seeds.alerts, same(alerts.decode_alert, encoded)),
+    Decoder("CoAP messages", seeds.coap_messages, same(coap.decode, encoded)),
     Stateful("reassembler and inbox", take_fragments),
     Stateful("dissector and inspection", watch),
     Stateful("narrative", narrate),

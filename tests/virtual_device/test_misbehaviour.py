@@ -283,6 +283,11 @@ def test_a_healthy_member_of_a_group_answers_after_a_leisure(talk: Make) -> None
     assert group_answers(talk(multicast=True), (OptionNumber.URI_PATH, b"light")) == []
 
 
+def test_one_empty_payload_is_passed_over_and_no_more(talk: Make) -> None:
+    data = Message(CON, GET, 7).encode() + b"\xf0" + b"\xff" * 5000
+    assert talk(empty_payload_accepted=True).give(data) == [Message(RST, EMPTY, 7)]
+
+
 def test_two_records_of_a_datagram_are_both_served(line: Make) -> None:
     session = line().connect()
     asked = [Message(CON, GET, number, b"", ((OptionNumber.URI_PATH, b"light"),)).encode() for number in (1, 2)]

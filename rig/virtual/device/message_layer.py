@@ -135,13 +135,19 @@ class MessageLayer:
                 return None
             data = bytes((1 << 6 | data[0] & 0x3F,)) + data[1:]
         try:
-            return decode(data)
+            return self._parse(data)
         except DecodeError:
-            if self._wrong.empty_payload_accepted and data[-1] == PAYLOAD_MARKER:
-                return self._decode(data[:-1])
             if data[0] >> 4 & 3 == Type.CON:
                 self.outbox.append(_reset(int.from_bytes(data[2:4], "big")))
             return None
+
+    def _parse(self, data: bytes) -> Message:
+        try:
+            return decode(data)
+        except DecodeError:
+            if self._wrong.empty_payload_accepted and data[-1] == PAYLOAD_MARKER:
+                return decode(data[:-1])
+            raise
 
     def _reject(self, message: Message) -> None:
         """An empty message, a response or a reserved class: only a confirmable one gets a Reset."""

@@ -93,13 +93,14 @@ _KEYS = (
 )
 
 _SUITES = (
-    _fault("null-suite", "MS7", "agrees to a suite without encryption", "CS-01", null_suite=True),
+    _fault("null-suite", "MS7", "agrees to a suite without encryption", "CS-01", "DCL-02", null_suite=True),
     _fault(
         "prefers-cbc",
         "MS8",
         "prefers a CBC suite, also without encrypt-then-MAC",
         "CS-03",
         "CS-02",
+        "DCL-02",
         cbc_first=True,
     ),
     _fault("dtls-1-0", "MS9", "agrees to DTLS 1.0", "CS-05", dtls_1_0=True),
@@ -109,7 +110,7 @@ _SUITES = (
         "takes the last suite that the client offers, whatever the order says",
         "CS-03",
         "CS-02",
-        "PSK-01",
+        "DCL-02",
         last_suite=True,
     ),
 )
@@ -162,6 +163,7 @@ _RECORDS = (
         "MS24",
         "begins again with nonces that the key has seen",
         "REC-13",
+        "RSM-06",
         nonces_repeat=True,
     ),
     _fault(
@@ -280,6 +282,7 @@ _MESSAGES = (
         "MP9",
         "acknowledges a repeated request with another message id",
         "COAP-09",
+        "COAP-22",
         duplicates_acknowledged_wrongly=True,
     ),
     _fault(
