@@ -5,7 +5,6 @@ import random
 import signal
 import socket
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,11 +96,15 @@ def test_what_nobody_asked_for_is_kept(probe: Prober) -> None:
 
 def test_a_request_without_an_answer_is_sent_again_and_told(endpoint: Endpoint, server_pid: int) -> None:
     repeats: list[str] = []
-    with Prober(lambda: endpoint, IDENTITY, PSK, on_repeat=repeats.append) as prober, prober.session() as session:
+
+    def go_on(what: str) -> None:
+        repeats.append(what)
+        os.kill(server_pid, signal.SIGCONT)
+
+    with Prober(lambda: endpoint, IDENTITY, PSK, on_repeat=go_on) as prober, prober.session() as session:
         session.get("/")
         assert repeats == []
         os.kill(server_pid, signal.SIGSTOP)
-        threading.Timer(2.2, os.kill, (server_pid, signal.SIGCONT)).start()
         assert session.get("/").code_text == "2.05"
     assert repeats == ["request 0.01 / was sent again: no answer"]
 

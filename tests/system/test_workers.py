@@ -13,15 +13,16 @@ def events(run_dir: Path, journal: str) -> list[dict[str, Any]]:
 
 def test_two_workers_take_a_board_each_and_make_one_record(tmp_path: Path, rig: Any, verdicts: Any) -> None:
     run_dir = tmp_path / "run"
-    ended = rig("run", "--json", "-n", "2", "--only", "CK-01,WIR-02", "--run-dir", run_dir)
+    ended = rig("run", "--json", "-n", "2", "--only", "PSK-01,WIR-02", "--run-dir", run_dir)
     assert ended.returncode == 0, ended.stderr
-    assert verdicts(ended) == {"CK-01": "pass", "WIR-02": "pass"}
+    assert verdicts(ended) == {"PSK-01": "pass", "WIR-02": "pass"}
     flashed = [row for worker in ("gw0", "gw1") for row in events(run_dir, f"journal-{worker}.jsonl")]
     assert [row["board"] for row in flashed if row["event"] == "flashed"] == ["board1", "board2"]
     assert (run_dir / "console-board1.log").stat().st_size
     assert (run_dir / "console-board2.log").stat().st_size
-    captures = {path.name for path in (run_dir / "captures").iterdir()}
-    assert captures == {"gw0-CK-01-cookie.pcapng", "gw1-WIR-02-canary.pcapng"}
+    captures = sorted(path.name.partition("-") for path in (run_dir / "captures").iterdir())
+    assert [worker for worker, _, _ in captures] == ["gw0", "gw1"]
+    assert {name for _, _, name in captures} == {"PSK-01-handshake.pcapng", "WIR-02-canary.pcapng"}
     page = (run_dir / "report.html").read_text()
     assert "boards: board1" in page
     assert "boards: board2" in page
