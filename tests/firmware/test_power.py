@@ -126,6 +126,7 @@ def test_sessions_and_observers_outlive_a_pause(chip: Any, mode: str) -> None:
         chip.coap("put", "/light", "-e", "on")
         assert any("t:CON c:2.05" in line and ":: 'on'" in line for line in observer.stdout)
         observer.kill()
+    chip.console.wait_for("handshake_end .*ok=1", nth=3)
     assert chip.marks().count("handshake_end ok=1") == 3  # the observer's, and one for each PUT
 
 

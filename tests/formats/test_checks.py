@@ -6,7 +6,7 @@ import json
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rig.errors import ConfigError
@@ -201,6 +201,7 @@ def test_without_a_revision_any_is_accepted(build):
     check_image_set(build("app.bin", rebuilt(put(15, struct.pack("<H", 200)))))
 
 
+@settings(deadline=None)  # it writes files
 @given(st.sampled_from([BOOTLOADER, TABLE, "app.bin"]), st.integers(0, 0xBFF), st.binary(min_size=1, max_size=40))
 def test_any_damage_is_survived(tmp_path_factory, name, at, noise):
     directory = tmp_path_factory.getbasetemp()

@@ -20,6 +20,7 @@ def changed(board: Board, tmp_path: Path, kind: str, **changes: object) -> Path:
     directory = board["bench"].parent
     entry["psk"] = {"file": str(directory / entry["psk"]["file"])}
     entry["wifi"]["passphrase"] = {"file": str(directory / entry["wifi"]["passphrase"]["file"])}
+    entry["dut"] = str(directory / entry["dut"])
     path = tmp_path / "bench.yaml"
     path.write_text(yaml.safe_dump(bench))
     return path

@@ -12,8 +12,8 @@ import yaml
 
 from rig.board import Console
 from rig.clock import now_s
+from rig.coap.probe import NoProofOfLife, Prober
 from rig.evidence.record import JOURNAL
-from rig.fixtures.coaps import Coaps, NoProofOfLife
 from rig.fixtures.session import RigSession, Settings
 from rig.testplans import LIMITS
 
@@ -110,13 +110,15 @@ def test_a_board_that_hangs_is_brought_back_and_each_step_is_in_record_and_repor
 
 def test_a_device_that_stays_deaf_after_a_reset_gets_a_power_cycle(hung_board: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    settings = Settings(run, hung_board, "never", None, LIMITS, "pytest", ())
+    settings = Settings(
+        run, "", hung_board, "never", None, None, LIMITS, "lab", "pytest", (), root=tmp_path, repeat=()
+    )
     session = RigSession(settings, progress=lambda _: None)
     session.start([])
     try:
         assert session.bench.board is not None
         before = len(retries(run))
-        session.prove_alive(cast(Coaps, Forgetful(session.bench.board.console)))
+        session.prove_alive(cast(Prober, Forgetful(session.bench.board.console)))
     finally:
         session.close(0)
     assert [step["what"] for step in retries(run)[before:]] == [
