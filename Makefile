@@ -35,7 +35,7 @@ lint: setup-test
 
 # pytest comes last, so that its summary ends the output.
 test: lint
-	$(call timed,faulty devices,$(bin)/rig faults --run --own -j 8)
+	$(call timed,faulty devices,$(bin)/rig faults --run --own -j 12)
 	@echo pytest; $(pytest) -m 'not soak' -n $(JOBS) --dist loadfile tests
 
 soak: setup-test
