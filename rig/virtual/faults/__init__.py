@@ -9,7 +9,8 @@ from rig.virtual.faults.relay import RELAY_FAULTS
 
 __all__ = ["FAULTS", "Carrier", "Fault", "fault_named"]
 
-FAULTS = (*FIRMWARE_FAULTS, *CHIP_FAULTS, *DEVICE_FAULTS, *SESSION_FAULTS, *RELAY_FAULTS)
+# The relay's first: they wait the longest, and whoever runs them all begins with them.
+FAULTS = (*RELAY_FAULTS, *FIRMWARE_FAULTS, *CHIP_FAULTS, *DEVICE_FAULTS, *SESSION_FAULTS)
 
 
 def fault_named(name: str) -> Fault | None:
