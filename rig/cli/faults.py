@@ -95,7 +95,7 @@ def markdown(rows: Sequence[Row]) -> str:
         "",
         f"Written by `rig faults --run`: {counts}. *Red* is what is failed or deviates beyond the carrier's baseline.",
         "",
-        "| fault | seed | carrier | named beforehand | red | state |",
+        "| fault | seed | carrier | named | red | state |",
         "|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -211,7 +211,7 @@ def _told(part: Callable[[], Row]) -> Row:
 
 
 def _print(rows: Sequence[Row]) -> None:
-    table = table_of("fault", "carrier", "named beforehand", "red", "without verdict", "state", "s")
+    table = table_of("fault", "carrier", "named", "red", "without verdict", "state", "s")
     for row in rows:
         table.add_row(
             row.name,
