@@ -116,6 +116,12 @@ class Chip:
     def wait_until_up(self) -> None:
         self.console.wait_for("mark: network_up")
 
+    def wait_until_ended(self) -> None:
+        """Wait for the end of the program and for its last line: a pipe is read later than it is written."""
+        assert self.process.wait(GIVE_UP_S) == 0, "\n".join(self.console.all)
+        for reader in self._readers:
+            reader.join()
+
     def rtc_memory(self) -> bytes:
         return os.pread(self._rtc_fd, 8192, 0)
 

@@ -72,7 +72,7 @@ def chip(power_up: Callable[..., Any], program: Path) -> Iterator[Any]:
         end.connect((chip.address, 5683))
         path = ((OptionNumber.URI_PATH, b"power"),)
         end.send(Message(Type.CON, PUT, 1, b"", path, seal(b"1")).encode())
-    assert chip.process.wait(GIVE_UP_S) == 0, "\n".join(chip.console.all)
+    chip.wait_until_ended()
 
 
 @pytest.fixture
@@ -148,6 +148,7 @@ def test_a_group_is_told_of_the_resources_and_nothing_else(chip: Any) -> None:
         answer = decode(finder.recv(2000))
     assert (answer.type, answer.code_text, answer.token) == (Type.NON, "2.05", b"\2")
     assert b"</light>" in answer.payload
+    chip.console.wait_for("request_start")
     assert [mark for mark in chip.marks() if "request_start" in mark] == [
         "request_start method=GET path=/.well-known/core"
     ]

@@ -33,7 +33,7 @@ def marks_from(chip: Any, name: str) -> list[str]:
 
 def test_deep_sleep_ends_the_program(chip: Any) -> None:
     put_power(chip, 1500)
-    assert chip.process.wait(GIVE_UP_S) == 0
+    chip.wait_until_ended()
     chip.messages.wait_for("sleep")
     assert chip.events()[-4:] == ["wdt 0", "state cpu", "gpio 4 0", "sleep 1500"]
     chip.console.wait_for("sleep_entry")
@@ -157,7 +157,7 @@ def test_pauses_can_follow_each_other_and_end_in_deep_sleep(chip: Any) -> None:
         put_power(chip, 50, mode)
         chip.console.wait_for("network_up", nth=count)
     put_power(chip, 100)
-    assert chip.process.wait(GIVE_UP_S) == 0
+    chip.wait_until_ended()
     chip.messages.wait_for(" sleep 100$")
 
 

@@ -133,7 +133,7 @@ def chip(power_up: Callable[..., Any], sanitized: Path) -> Iterator[Any]:
     chip.wait_until_up()
     yield chip
     assert "c:2.04" in chip.coap("put", "/power", "-e", "1")
-    assert chip.process.wait(GIVE_UP_S) == 0, "\n".join(chip.console.all)
+    chip.wait_until_ended()
     chip.console.wait_for("sleep_entry")
     findings = [line for line in chip.console.all if "Sanitizer" in line or "runtime error" in line]
     assert findings == []

@@ -314,7 +314,7 @@ def test_sleep_sends_close_notify_to_every_session(chip: Any, peer: Connect, con
     half_open(peer)
     chip.coap("put", "/power", "-e", "1000")
     assert [session.alert() for session in held] == [CLOSE_NOTIFY] * len(held)
-    assert chip.process.wait(GIVE_UP_S) == 0
+    chip.wait_until_ended()
     assert chip.marks()[-2:] == ["handshake_end ok=0", "sleep_entry mode=deep_sleep duration_ms=1000"]
 
 
@@ -368,7 +368,7 @@ def test_every_handshake_has_one_start_and_one_end(chip: Any, peer: Connect, con
         half_open(peer)
         connect()
     chip.coap("put", "/power", "-e", "1000")
-    assert chip.process.wait(GIVE_UP_S) == 0
+    chip.wait_until_ended()
     chip.console.wait_for("sleep_entry")
     marks = [mark for mark in chip.marks() if mark.startswith("handshake")]
     assert marks.count("handshake_start") == 61
