@@ -132,26 +132,18 @@ class Board:
         nvs = _nvs_part(images, provisioning)
         if mode == "never":
             return flash(self._port, images, mac=self.mac, extra=[nvs], mode=mode)
-        try:
-            with self.console.released() as port:
-                report = flash(
-                    port,
-                    images,
-                    mac=self.mac,
-                    extra=[nvs],
-                    mode=mode,
-                    on_progress=on_progress,
-                    on_esptool=on_esptool,
-                    after="no-reset",
-                    recovery=self._recovery(),
-                )
-        except BaseException:
-            # Leave the chip running what it has; what went wrong first is what counts.
-            with contextlib.suppress(Exception):
-                self.hard_reset()
-            raise
-        self._leave_loader(on_progress)
-        return report
+        with self._in_loader(on_progress) as port:
+            return flash(
+                port,
+                images,
+                mac=self.mac,
+                extra=[nvs],
+                mode=mode,
+                on_progress=on_progress,
+                on_esptool=on_esptool,
+                after="no-reset",
+                recovery=self._recovery(),
+            )
 
     def overwrite(self, part: ImagePart) -> None:
         """Write one part of flash as it is, unjudged, and start the board; :meth:`flash` puts it right again.
@@ -251,7 +243,7 @@ class Board:
         return self.console.wait_for(look, timeout_s, f"mark network_up of board {self.name}")
 
     @contextlib.contextmanager
-    def _in_loader(self) -> Iterator[SerialPort]:
+    def _in_loader(self, on_progress: Progress | None = None) -> Iterator[SerialPort]:
         """Lend the port to somebody who leaves the chip in its loader, and start the board afterwards."""
         try:
             with self.console.released() as port:
@@ -261,7 +253,7 @@ class Board:
             with contextlib.suppress(Exception):
                 self.hard_reset()
             raise
-        self._leave_loader(None)
+        self._leave_loader(on_progress)
 
     def _leave_loader(self, on_progress: Progress | None) -> None:
         """Start the board: by its reset line, else by its power, else it is left to whoever can."""
