@@ -19,7 +19,7 @@ BLOCK = 4096
 
 
 class WaveformError(BenchError):
-    """The recording cannot answer the question: not aligned, too short, invalid, or samples are missing in the window."""
+    """The recording cannot answer the question: not aligned, too short, invalid, or samples are missing."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Supply:
 
 @dataclass(frozen=True)
 class RangeSpans:
-    """Which range held when: from sample ``starts[i]`` (int64, ascending, first 0) on, ``ranges_a[index[i]]`` (uint8)."""
+    """Which range held when: from sample ``starts[i]`` (int64, ascending from 0) on, ``ranges_a[index[i]]`` (uint8)."""
 
     starts: NDArray[np.int64]
     index: NDArray[np.uint8]
@@ -60,7 +60,7 @@ class RangeSpans:
 class Statistics:
     """What a window holds: ``square_a2s`` is the integral of the squared current, in A^2 s.
 
-    ``sense_j`` is the integral of voltage times current at the supply's sense point, None where no voltage was measured.
+    ``sense_j`` is the integral of voltage times current at the supply's sense point, None where none was measured.
     """
 
     duration_s: float
@@ -91,8 +91,8 @@ class Waveform:
     Sample k is the mean over ``aperture_s`` from ``t0_s + k * interval_s``; one that was lost is NaN. ``t0_s`` is a rig
     time and None as long as nobody knows it; ``t0_uncertainty_s`` is the half-width in which it lies.
     ``trigger_index`` is the first sample after the trigger, whose start lies ``trigger_lag_s`` (give or take
-    ``trigger_lag_uncertainty_s``) after the trigger itself. ``gaps`` are (first lost sample, how many). ``ranges_a`` are
-    all ranges that were used, ``spans`` says when (None: the first one throughout), ``accuracy`` has the figures of
+    ``trigger_lag_uncertainty_s``) after the trigger itself. ``gaps`` are (first lost sample, how many). ``ranges_a``
+    are all ranges that were used, ``spans`` says when (None: the first one throughout), ``accuracy`` has the figures of
     each; empty means that no accuracy document exists, and that no verdict can rest on this waveform. ``voltage`` in
     volt, shape (n,), float32, is what was measured at the supply's sense point. ``invalid`` are the reasons for which
     the instrument itself says that nothing may be judged by this recording.

@@ -44,7 +44,7 @@ class Identity:
 class Capabilities:
     """What the instrument can do, its installed options included.
 
-    ``ranges_a`` are its fixed ranges, ascending in ampere; ``seamless``: it can range by itself without losing a sample.
+    ``ranges_a`` are its fixed ranges, ascending in ampere; ``seamless``: it can range by itself without losing samples.
     ``max_samples`` bounds one capture, None where it streams until it is stopped. ``voltage``: it measures the voltage
     beside the current. ``output``: it feeds the board.
     """
@@ -99,7 +99,7 @@ class Trigger:
 
 @dataclass(frozen=True)
 class Zero:
-    """What a range reads with nothing connected: mean of *readings* readings and its standard uncertainty, in ampere."""
+    """What a range reads with nothing connected: mean of so many readings and its standard uncertainty, in ampere."""
 
     mean_a: float
     standard_uncertainty_a: float
@@ -128,7 +128,7 @@ class Capture(Protocol):
 
 
 class Meter(Protocol):
-    """A meter in series with the board's supply, or the supply itself. Entering opens it, leaving lets the board run on."""
+    """A meter in series with the board's supply, or that supply. Entering opens it, leaving lets the board run on."""
 
     @property
     def identity(self) -> Identity: ...

@@ -86,7 +86,7 @@ def test_samples_and_what_they_are_can_be_read_by_themselves(
     assert sidecar["complete"]
     assert sidecar["interval_s"] == 20e-6
     assert sidecar["instrument"]["serial"] == "T3"
-    assert sidecar["accuracy"]["document"] == accuracy.document
+    assert sidecar["accuracy"][0]["document"] == accuracy.document
     assert sidecar["errors"] == []
     assert np.fromfile(tmp_path / "x.f32", "<f4") == pytest.approx(waveform.samples)
     again = load_recording(tmp_path / "x.f32")
