@@ -1,8 +1,8 @@
 """What is odd about Keysight's Truevolt multimeters.
 
 Source: Truevolt Series Operating and Service Guide, chapter SCPI programming reference. ``R?`` takes readings out of
-the memory and may give fewer than asked for; readings taken out before the trigger would be lost to the pretrigger count; a
-memory that ran over tells so in a status bit and nowhere else.
+the memory and may give fewer than asked for; readings taken out before the trigger would be lost to the pretrigger
+count; a memory that ran over tells so in a status bit and nowhere else.
 """
 
 import time
