@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from rig.energy.waveform import Statistics, Supply, Waveform, WaveformError, Window
+from rig.energy.waveform import RangeAccuracy, Statistics, Supply, Waveform, WaveformError, Window
 from rig.errors import BenchError
 
 ROOT_3 = math.sqrt(3)
@@ -101,7 +101,7 @@ def charge(name: str, window: Window) -> Measurement:
     """Return the charge of *window* in coulomb."""
     statistics = window.statistics
     budget = _integral_budget(window, "C", lambda s: s.charge_c, gain=statistics.charge_c, per_ampere=1.0)
-    return measured(name, statistics.charge_c, "C", budget, known=window.waveform.accuracy is not None)
+    return measured(name, statistics.charge_c, "C", budget, known=bool(window.waveform.accuracy))
 
 
 def mean_current(name: str, window: Window) -> Measurement:
@@ -111,12 +111,12 @@ def mean_current(name: str, window: Window) -> Measurement:
     budget = _integral_budget(window, "A", lambda s: s.mean_a, gain=statistics.mean_a, per_ampere=per_second)
     # A clock that runs wrong scales the duration too, so that a mean current does not see it.
     budget = [contribution for contribution in budget if contribution.source != TIMEBASE]
-    return measured(name, statistics.mean_a, "A", budget, known=window.waveform.accuracy is not None)
+    return measured(name, statistics.mean_a, "A", budget, known=bool(window.waveform.accuracy))
 
 
 def energy(name: str, window: Window, supply: Supply) -> Measurement:
     """Return the energy in joule that the board took in *window*, at its own pins (see Statistics.energy_j)."""
-    statistics, accuracy = window.statistics, window.waveform.accuracy
+    statistics, accuracy = window.statistics, _figures(window.waveform)
     series_ohm = accuracy.series_ohm if accuracy else 0.0
 
     def energy_j(of: Statistics) -> float:
@@ -145,10 +145,11 @@ def mean_of_readings(name: str, waveform: Waveform) -> Measurement:
     freedom = len(readings) - 1
     spread = float(readings.std(ddof=1)) / math.sqrt(len(readings))
     budget = [Contribution("spread of the readings", spread, "A", "A", systematic=False, degrees_of_freedom=freedom)]
-    if waveform.accuracy:
-        budget.append(Contribution(GAIN, abs(mean_a) * waveform.accuracy.gain_rel, "A", "B"))
-        budget.append(Contribution(OFFSET, waveform.accuracy.offset_a, "A", "B"))
-    return measured(name, mean_a, "A", budget, known=waveform.accuracy is not None)
+    accuracy = _figures(waveform)
+    if accuracy:
+        budget.append(Contribution(GAIN, abs(mean_a) * accuracy.gain_rel, "A", "B"))
+        budget.append(Contribution(OFFSET, accuracy.offset_a, "A", "B"))
+    return measured(name, mean_a, "A", budget, known=accuracy is not None)
 
 
 def duration(
@@ -207,10 +208,10 @@ def _integral_budget(
     offset and second of duration.
     """
     budget = _edges(window, unit, quantity)
-    accuracy = window.waveform.accuracy
+    waveform = window.waveform
+    accuracy = _figures(waveform)
     if accuracy is None:
         return budget
-    waveform = window.waveform
     noise = abs(per_ampere) * waveform.interval_s * accuracy.noise_rms_a * math.sqrt(window.count)
     return [
         Contribution(GAIN, abs(gain) * accuracy.gain_rel, unit, "B"),
@@ -219,6 +220,11 @@ def _integral_budget(
         Contribution(TIMEBASE, abs(quantity(window.statistics)) * accuracy.timebase_ppm * 1e-6 / ROOT_3, unit, "B"),
         *budget,
     ]
+
+
+def _figures(waveform: Waveform) -> RangeAccuracy | None:
+    """Return the figures of the widest range that was used, None without an accuracy document."""
+    return max(waveform.accuracy, key=lambda figures: figures.range_a, default=None)
 
 
 def _edges(window: Window, unit: str, quantity: Callable[[Statistics], float]) -> list[Contribution]:
@@ -232,7 +238,8 @@ def _edges(window: Window, unit: str, quantity: Callable[[Statistics], float]) -
     waveform = window.waveform
     reference = waveform.trigger_index or 0
     away_s = max(abs(window.start - reference), abs(window.end - reference)) * waveform.interval_s
-    drift_s = away_s * waveform.accuracy.timebase_ppm * 1e-6 if waveform.accuracy else 0.0
+    accuracy = _figures(waveform)
+    drift_s = away_s * accuracy.timebase_ppm * 1e-6 if accuracy else 0.0
     moves = (
         (ALIGNMENT, waveform.t0_uncertainty_s + drift_s, (1, 1), True),
         (START_EDGE, window.start_uncertainty_s + waveform.interval_s / 2, (1, 0), False),

@@ -17,12 +17,10 @@ from rig.errors import BenchError
 
 #: Samples per block of the prefix sums: a window costs two lookups and at most two blocks.
 BLOCK = 4096
-#: Blocks summed at a time, so that the float64 copy stays in the cache.
-BATCH = 64
 
 
 class WaveformError(BenchError):
-    """The recording cannot answer the question: not aligned, too short, or samples are missing in the window."""
+    """The recording cannot answer the question: not aligned, too short, invalid, or samples are missing."""
 
 
 @dataclass(frozen=True)
@@ -65,49 +63,69 @@ class Supply:
 
 
 @dataclass(frozen=True)
+class RangeSpans:
+    """Which range held when: from sample ``starts[i]`` (int64, ascending from 0) on, ``ranges_a[index[i]]`` (uint8)."""
+
+    starts: NDArray[np.int64]
+    index: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
 class Statistics:
-    """What a window holds: ``square_a2s`` is the integral of the squared current, in A^2 s."""
+    """What a window holds: ``square_a2s`` is the integral of the squared current, in A^2 s.
+
+    ``sense_j`` is the integral of voltage times current at the supply's sense point, None where none was measured.
+    """
 
     duration_s: float
     charge_c: float
     square_a2s: float
     min_a: float
     max_a: float
+    sense_j: float | None = None
 
     @property
     def mean_a(self) -> float:
         return self.charge_c / self.duration_s
 
     def energy_j(self, supply: Supply, series_ohm: float) -> float:
-        """Return the energy that the board took: at its pins are V_set - I * R, R being shunt plus leads.
+        """Return the energy that the board took: at its pins are V - I * R, R being shunt plus leads.
 
-        The correction is exact per sample, because the integral of (V - I R) I is V Q - R times the integral of I^2.
+        The correction is exact per sample, because the integral of (V - I R) I is that of V I, or V Q where the voltage
+        is only set and not measured, less R times the integral of I^2.
         """
-        return supply.voltage_v * self.charge_c - series_ohm * self.square_a2s
+        sense_j = supply.voltage_v * self.charge_c if self.sense_j is None else self.sense_j
+        return sense_j - series_ohm * self.square_a2s
 
 
 @dataclass(frozen=True)
 class Waveform:
     """Equally spaced mean currents in ampere, shape (n,), float32, possibly memory-mapped.
 
-    Sample k is the mean over ``aperture_s`` from ``t0_s + k * interval_s``. ``t0_s`` is a rig time and None as long
-    as nobody knows it; ``t0_uncertainty_s`` is the half-width in which it lies. ``trigger_index`` is the first
-    sample after the trigger, whose start lies ``trigger_lag_s`` (give or take ``trigger_lag_uncertainty_s``) after
-    the trigger itself. ``gaps`` are (first sample, samples lost before it). ``accuracy`` None means that no
-    accuracy document exists: no verdict can rest on this waveform.
+    Sample k is the mean over ``aperture_s`` from ``t0_s + k * interval_s``; one that was lost is NaN. ``t0_s`` is a rig
+    time and None as long as nobody knows it; ``t0_uncertainty_s`` is the half-width in which it lies.
+    ``trigger_index`` is the first sample after the trigger, whose start lies ``trigger_lag_s`` (give or take
+    ``trigger_lag_uncertainty_s``) after the trigger itself. ``gaps`` are (first lost sample, how many). ``ranges_a``
+    are all ranges that were used, ``spans`` says when (None: the first one throughout), ``accuracy`` has the figures of
+    each; empty means that no accuracy document exists, and that no verdict can rest on this waveform. ``voltage`` in
+    volt, shape (n,), float32, is what was measured at the supply's sense point. ``invalid`` are the reasons for which
+    the instrument itself says that nothing may be judged by this recording.
     """
 
     samples: NDArray[np.float32]
     interval_s: float
     aperture_s: float
-    range_a: float
-    accuracy: RangeAccuracy | None
+    ranges_a: tuple[float, ...]
+    accuracy: tuple[RangeAccuracy, ...] = ()
     t0_s: float | None = None
     t0_uncertainty_s: float = 0.0
     trigger_index: int | None = None
     trigger_lag_s: float = 0.0
     trigger_lag_uncertainty_s: float = 0.0
     gaps: tuple[tuple[int, int], ...] = ()
+    spans: RangeSpans | None = None
+    voltage: NDArray[np.float32] | None = None
+    invalid: tuple[str, ...] = ()
     path: Path | None = None
 
     def __len__(self) -> int:
@@ -116,6 +134,11 @@ class Waveform:
     @property
     def duration_s(self) -> float:
         return len(self.samples) * self.interval_s
+
+    @property
+    def range_a(self) -> float:
+        """Return the widest range that was used, in ampere."""
+        return max(self.ranges_a)
 
     @property
     def end_s(self) -> float:
@@ -161,10 +184,11 @@ class Waveform:
         first, last = math.floor(start), math.ceil(end)
         sums = self._sum(first, last)
         for index, weight in ((first, start - first), (last - 1, last - end)):
-            value = float(self.samples[index])
-            sums -= weight * np.array((value, value * value))
-        charge_c, square_a2s = (sums * self.interval_s).tolist()
-        return Statistics((end - start) * self.interval_s, charge_c, square_a2s, *self._extremes(first, last))
+            sums -= weight * self._sums_of(index, index + 1)
+        charge_c, square_a2s, sense_j = (sums * self.interval_s).tolist()
+        low_a, high_a = self._extremes(first, last)
+        measured_j = None if self.voltage is None else sense_j
+        return Statistics((end - start) * self.interval_s, charge_c, square_a2s, low_a, high_a, measured_j)
 
     def _aligned_t0_s(self) -> float:
         if self.t0_s is None:
@@ -182,47 +206,55 @@ class Waveform:
                 f"recording of {self.duration_s:.6f} s: record longer, or check the marks"
             )
         start, end = max(start, 0.0), min(end, float(len(self.samples)))
-        lost = sum(count for index, count in self.gaps if start < index < end)
+        lost = sum(
+            max(min(first + count, math.ceil(end)) - max(first, math.floor(start)), 0) for first, count in self.gaps
+        )
         if lost:
             raise WaveformError(f"{lost} samples are missing inside the window: repeat the capture")
         return Window(self, start, end, start_u_s, end_u_s, sharp)
 
     @cached_property
     def _blocks(self) -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.float32]]:
-        """Prefix sums of i and i^2 at block borders, shape (blocks + 1, 2), and minimum and maximum of each block."""
-        blocks = len(self.samples) // BLOCK
-        sums = np.zeros((blocks + 1, 2))
-        low, high = np.empty(blocks, np.float32), np.empty(blocks, np.float32)
-        for first in range(0, blocks, BATCH):
-            last = min(first + BATCH, blocks)
-            batch = np.asarray(self.samples[first * BLOCK : last * BLOCK]).reshape(-1, BLOCK)
-            wide = batch.astype(np.float64)
-            sums[first + 1 : last + 1, 0] = wide.sum(axis=1)
-            sums[first + 1 : last + 1, 1] = np.einsum("ij,ij->i", wide, wide)
-            low[first:last], high[first:last] = batch.min(axis=1), batch.max(axis=1)
-        return np.cumsum(sums, axis=0), low, high
+        """Prefix sums of i, i^2 and v i at block borders, shape (blocks + 1, 3), and minimum and maximum of each block.
 
-    def _pieces(self, first: int, last: int) -> tuple[int, int, list[NDArray[np.float32]]]:
+        A block with a lost sample is NaN: nothing is asked of it, because a window over a gap is refused.
+        """
+        blocks = len(self.samples) // BLOCK
+        sums = np.zeros((blocks + 1, 3))
+        low, high = np.empty(blocks, np.float32), np.empty(blocks, np.float32)
+        for block in range(blocks):
+            first = block * BLOCK
+            sums[block + 1] = self._sums_of(first, first + BLOCK)
+            part = self.samples[first : first + BLOCK]
+            low[block], high[block] = part.min(), part.max()
+        return np.cumsum(np.nan_to_num(sums), axis=0), low, high
+
+    def _sums_of(self, first: int, last: int) -> NDArray[np.float64]:
+        current = self.samples[first:last].astype(np.float64)
+        voltage = None if self.voltage is None else self.voltage[first:last].astype(np.float64)
+        return np.array((current.sum(), current @ current, 0.0 if voltage is None else voltage @ current))
+
+    def _pieces(self, first: int, last: int) -> tuple[int, int, list[tuple[int, int]]]:
         """Split [first, last) into whole blocks and the samples left over on both sides."""
         begin, end = -(-first // BLOCK), min(last // BLOCK, len(self.samples) // BLOCK)
         if begin >= end:
-            return 0, 0, [self.samples[first:last]]
-        return begin, end, [self.samples[first : begin * BLOCK], self.samples[end * BLOCK : last]]
+            return 0, 0, [(first, last)]
+        return begin, end, [(first, begin * BLOCK), (end * BLOCK, last)]
 
     def _sum(self, first: int, last: int) -> NDArray[np.float64]:
         prefix, _, _ = self._blocks
         begin, end, rest = self._pieces(first, last)
         total = prefix[end] - prefix[begin]
-        for part in rest:
-            wide = part.astype(np.float64)
-            total += np.array((wide.sum(), wide @ wide))
+        for from_sample, to_sample in rest:
+            total += self._sums_of(from_sample, to_sample)
         return np.asarray(total)
 
     def _extremes(self, first: int, last: int) -> tuple[float, float]:
         _, low, high = self._blocks
         begin, end, rest = self._pieces(first, last)
-        parts = [part for part in (low[begin:end], *rest) if len(part)]
-        tops = [part for part in (high[begin:end], *rest) if len(part)]
+        edges = [self.samples[from_sample:to_sample] for from_sample, to_sample in rest]
+        parts = [part for part in (low[begin:end], *edges) if len(part)]
+        tops = [part for part in (high[begin:end], *edges) if len(part)]
         return float(min(part.min() for part in parts)), float(max(part.max() for part in tops))
 
 

@@ -1,10 +1,20 @@
 """Instruments: a capture goes in, a waveform comes out; accuracy data are files. Knows no board."""
 
 from rig.meter.accuracy import Accuracy, load_accuracy
-from rig.meter.capture import CaptureInvalid, CaptureTimeout, load_waveform
 from rig.meter.floor import Floor, FloorStep, measure_floor
 from rig.meter.keysight import Keysight34465A
-from rig.meter.protocol import Capabilities, Capture, Identity, Meter, Trigger
+from rig.meter.protocol import (
+    Capabilities,
+    Capture,
+    CaptureInvalid,
+    CaptureTimeout,
+    Identity,
+    Meter,
+    MeterError,
+    Settings,
+    Trigger,
+    Zero,
+)
 
 __all__ = [
     "Accuracy",
@@ -17,8 +27,10 @@ __all__ = [
     "Identity",
     "Keysight34465A",
     "Meter",
+    "MeterError",
+    "Settings",
     "Trigger",
+    "Zero",
     "load_accuracy",
-    "load_waveform",
     "measure_floor",
 ]

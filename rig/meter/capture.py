@@ -1,20 +1,19 @@
 """One triggered acquisition of a Truevolt multimeter, written to disk while it arrives."""
 
-import json
 import threading
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 import numpy as np
 
 from rig.clock import now_s
-from rig.energy import RangeAccuracy, Waveform
+from rig.energy import Header, RangeAccuracy, RecordingWriter, Waveform, load_recording
 from rig.errors import BenchError
-from rig.meter.protocol import Identity, Trigger
-from rig.meter.visa import MeterError, VisaSession, compound
+from rig.meter.protocol import CaptureInvalid, CaptureTimeout, Identity, MeterError, Trigger
+from rig.meter.visa import VisaSession, compound
 
 POLL_S = 0.03
 #: Readings asked for at a time: half a megabyte, so that an answer stays far below the session's timeout.
@@ -29,14 +28,6 @@ MEASURING = 1 << 4
 WAITING_FOR_TRIGGER = 1 << 5
 #: Bits of the questionable data register (Operating and Service Guide, STATus subsystem). Bit 1 is an event only.
 QUESTIONABLE = {1: "current overload", 2: "sample timing violation", 14: "reading memory overflow"}
-
-
-class CaptureInvalid(BenchError):
-    """The instrument itself says that the recording is not what was asked for. Nothing may be judged by it."""
-
-
-class CaptureTimeout(BenchError):
-    """The recording did not become complete in time."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +66,10 @@ class KeysightCapture:
         self._reported = False
 
     def __enter__(self) -> Self:
-        self._write_sidecar(complete=False)
-        self._plan.path.write_bytes(b"")
         before_s = now_s()
         # The answer proves that INITiate has been executed: it happened between the two stamps.
         self._session.query(compound("*CLS", "INIT", "STAT:OPER:COND?"))
         self._armed = (before_s, now_s())
-        self._write_sidecar(complete=False)
         try:
             self._refuse_errors("starting")
             if self._plan.pretrigger:
@@ -130,20 +118,18 @@ class KeysightCapture:
             self._reported = True
             raise self._failure
         self._judge()
-        return load_waveform(self._plan.path)
+        return load_recording(self._plan.path)
 
     def _fetch(self) -> None:
         try:
-            with self._plan.path.open("ab") as file:
+            with RecordingWriter(self._plan.path, self._header(complete=False)) as file:
                 if self._await_trigger():
                     while not self._leave.is_set() and self._drain(file):
                         self._leave.wait(POLL_S)
-            if not self._leave.is_set() or self._complete:
-                self._conclude()
+                if not self._leave.is_set() or self._complete:
+                    self._conclude(file)
         except BenchError as error:
             self._failure = error
-        except OSError as error:
-            self._failure = BenchError(f"{self._plan.path}: readings cannot be written: {error}")
 
     def _await_trigger(self) -> bool:
         """Wait for the trigger if there are readings before it: taking those away would lose them. False: left."""
@@ -154,7 +140,7 @@ class KeysightCapture:
             self._leave.wait(POLL_S)
         return not self._leave.is_set()
 
-    def _drain(self, file: BinaryIO) -> bool:
+    def _drain(self, file: RecordingWriter) -> bool:
         """Append what the memory holds; False when the acquisition is over and the memory empty."""
         points, state = self._points_and_state()
         while points > 0:
@@ -167,7 +153,7 @@ class KeysightCapture:
         state, points = self._session.query_integers("STAT:OPER:COND?", "DATA:POIN?")
         return points, state
 
-    def _append(self, file: BinaryIO, count: int) -> int:
+    def _append(self, file: RecordingWriter, count: int) -> int:
         payload = self._session.query_block(f"R? {count}")
         readings = np.frombuffer(payload, dtype=">f8").astype(np.float64)
         if not len(readings):
@@ -177,8 +163,7 @@ class KeysightCapture:
             self._first_overload = self._first_overload or self._received + int(np.argmax(overloaded))
             self._overloads += int(overloaded.sum())
         self._refuse_nonsense(readings[~overloaded])
-        file.write(readings.astype("<f4").tobytes())
-        file.flush()
+        file.append(readings)
         self._received += len(readings)
         return len(readings)
 
@@ -191,14 +176,19 @@ class KeysightCapture:
                 "range are no currents: the byte order or the format is not what was set"
             )
 
-    def _conclude(self) -> None:
+    def _conclude(self, file: RecordingWriter) -> None:
         condition, event = self._session.query_integers("STAT:QUES:COND?", "STAT:QUES:EVEN?")
         self._questionable = condition | event
         self._session.drain_errors("capture")
         self._early = self._plan.count - self._received
-        self._write_sidecar(complete=True)
+        file.describe(self._header(complete=True))
 
     def _judge(self) -> None:
+        if found := self._reasons():
+            where = f"meter {self._session.resource}: capture on the {self._plan.range_a:g} A range"
+            raise CaptureInvalid(f"{where} is invalid: {'; '.join(found)}")
+
+    def _reasons(self) -> list[str]:
         found = [f"{text} (QUES bit {bit})" for bit, text in QUESTIONABLE.items() if self._questionable & (1 << bit)]
         if self._overloads:
             at_s = self._first_overload * self._plan.interval_s
@@ -207,9 +197,7 @@ class KeysightCapture:
         most = 0 if self._pretrigger_full else self._plan.pretrigger
         if not 0 <= self._early <= most:
             found.append(f"{self._received} readings instead of {self._plan.count}")
-        if found:
-            where = f"meter {self._session.resource}: capture on the {self._plan.range_a:g} A range"
-            raise CaptureInvalid(f"{where} is invalid: {'; '.join(found)}")
+        return found
 
     def _wait_for_pretrigger(self) -> None:
         """Wait until all pretrigger readings are there: a trigger that came earlier would find fewer."""
@@ -235,62 +223,25 @@ class KeysightCapture:
         if refused:
             raise MeterError(f"meter {self._session.resource}: refused the capture: {'; '.join(refused)}")
 
-    def _write_sidecar(self, *, complete: bool) -> None:
+    def _header(self, *, complete: bool) -> Header:
         plan = self._plan
         immediate = plan.trigger.source == "immediate"
         start = self._armed if immediate else None
         # With readings before the trigger the sampling does not wait for it: it falls somewhere between two.
         lag_s = (TRIGGER_LATENCY_S + (plan.interval_s if plan.pretrigger else 0.0)) / 2
-        facts = {
-            "complete": complete,
-            "format": "little-endian float32, ampere",
-            "interval_s": plan.interval_s,
-            "aperture_s": plan.aperture_s,
-            "range_a": plan.range_a,
-            "trigger": asdict(plan.trigger),
-            "trigger_index": None if immediate else plan.pretrigger - self._early,
-            "trigger_lag_s": lag_s,
-            "trigger_lag_uncertainty_s": lag_s,
-            "t0_s": None if start is None else (start[0] + start[1]) / 2,
-            "t0_uncertainty_s": 0.0 if start is None else (start[1] - start[0]) / 2,
-            "instrument": asdict(plan.identity),
-            "accuracy": asdict(plan.accuracy) if plan.accuracy else None,
-            "questionable": self._questionable,
-            "errors": self._session.errors[self._first_error :],
-        }
-        sidecar = sidecar_of(plan.path)
-        unfinished = sidecar.with_name(sidecar.name + ".new")
-        unfinished.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-        unfinished.replace(sidecar)
-
-
-def sidecar_of(path: Path) -> Path:
-    """Return the path of the JSON file that describes the samples in *path*."""
-    return path.with_name(path.name + ".json")
-
-
-def load_waveform(path: Path) -> Waveform:
-    """Return the recording at *path*, memory-mapped; also what a killed process has left of one.
-
-    Raises:
-        BenchError: the samples or what describes them cannot be read.
-    """
-    try:
-        facts = json.loads(sidecar_of(path).read_text(encoding="utf-8"))
-        count = path.stat().st_size // 4
-        samples = np.memmap(path, dtype="<f4", mode="r", shape=(count,)) if count else np.empty(0, "<f4")
-        return Waveform(
-            samples=samples,
-            interval_s=facts["interval_s"],
-            aperture_s=facts["aperture_s"],
-            range_a=facts["range_a"],
-            accuracy=RangeAccuracy(**facts["accuracy"]) if facts["accuracy"] else None,
-            t0_s=facts["t0_s"],
-            t0_uncertainty_s=facts["t0_uncertainty_s"],
-            trigger_index=facts["trigger_index"],
-            trigger_lag_s=facts["trigger_lag_s"],
-            trigger_lag_uncertainty_s=facts["trigger_lag_uncertainty_s"],
-            path=path,
+        return Header(
+            interval_s=plan.interval_s,
+            aperture_s=plan.aperture_s,
+            ranges_a=(plan.range_a,),
+            accuracy=(plan.accuracy,) if plan.accuracy else (),
+            trigger=plan.trigger.source,
+            trigger_index=None if immediate else plan.pretrigger - self._early,
+            trigger_lag_s=lag_s,
+            trigger_lag_uncertainty_s=lag_s,
+            t0_s=None if start is None else (start[0] + start[1]) / 2,
+            t0_uncertainty_s=0.0 if start is None else (start[1] - start[0]) / 2,
+            instrument=asdict(plan.identity),
+            invalid=tuple(self._reasons()) if complete else (),
+            errors=tuple(self._session.errors[self._first_error :]),
+            complete=complete,
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BenchError(f"{path}: is not a recorded waveform: {error}") from error

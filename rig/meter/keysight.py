@@ -20,8 +20,8 @@ from rig.energy import Waveform
 from rig.errors import BenchError
 from rig.meter.accuracy import Accuracy
 from rig.meter.capture import CapturePlan, KeysightCapture
-from rig.meter.protocol import Capabilities, Identity, Trigger
-from rig.meter.visa import MeterError, VisaSession
+from rig.meter.protocol import Capabilities, Identity, MeterError, Trigger
+from rig.meter.visa import VisaSession
 
 MODELS = ("34465A", "34470A")
 RANGES_A = (100e-6, 1e-3, 10e-3, 100e-3, 1.0, 3.0)
@@ -64,7 +64,8 @@ class Keysight34465A:
     def capabilities(self) -> Capabilities:
         options = self.identity.options
         interval_s = MIN_INTERVAL_S if "DIG" in options else 200e-6
-        return Capabilities(RANGES_A, interval_s, MEMORY["MEM" in options])
+        memory = MEMORY["MEM" in options]
+        return Capabilities(RANGES_A, interval_s, 1_000_000, memory, ("immediate", "external"))
 
     @property
     def accuracy(self) -> Accuracy | None:
@@ -172,10 +173,8 @@ class Keysight34465A:
         after, before = math.ceil(duration_s / interval_s - 1e-6), math.ceil(pretrigger_s / interval_s - 1e-6)
         if before and trigger.source == "immediate":
             raise MeterError(f"{where}: an immediate trigger has no time before it: leave pretrigger_s at 0")
-        if after < 1 or (before and after + before > able.memory_readings):
-            raise MeterError(
-                f"{where}: {after + before} samples: it holds 1 to {able.memory_readings} around a trigger"
-            )
+        if after < 1 or (before and after + before > able.max_pretrigger):
+            raise MeterError(f"{where}: {after + before} samples: it holds 1 to {able.max_pretrigger} around a trigger")
         self.set_range(range_a)
         self._configure_sampling(interval_s, after + before, before, trigger)
         aperture_s = self._session.query_float("CURR:DC:APER?")

@@ -12,7 +12,7 @@ LONG = np.abs(np.random.default_rng(7).normal(0.05, 0.1, 5 * BLOCK + 777)).astyp
 
 
 def waveform(samples: np.ndarray, interval_s: float = 1e-3, **more: object) -> Waveform:
-    return Waveform(samples, interval_s, interval_s, 1.0, None, **more)  # type: ignore[arg-type]
+    return Waveform(samples, interval_s, interval_s, (1.0,), **more)  # type: ignore[arg-type]
 
 
 @settings(max_examples=200, deadline=None)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from rig.clock import now_s
-from rig.energy import charge
+from rig.energy import charge, load_recording
 from rig.errors import BenchError
-from rig.meter import Accuracy, CaptureInvalid, CaptureTimeout, Keysight34465A, Trigger, load_waveform, measure_floor
-from rig.meter.visa import MeterError, VisaSession
+from rig.meter import Accuracy, CaptureInvalid, CaptureTimeout, Keysight34465A, MeterError, Trigger, measure_floor
+from rig.meter.visa import VisaSession
 from rig.virtual.meter.bench import VirtualMeter
 from rig.virtual.meter.status import QUES_MEMORY_OVERFLOW, QUES_TIMING_VIOLATION
 
@@ -26,7 +26,7 @@ def test_opening_leaves_the_board_supplied_and_says_who_answered(meter: Keysight
     assert meter.identity.model == "34465A"
     assert str(meter.identity).startswith("coaps-rig virtual bench 34465A, serial T3")
     assert meter.capabilities.min_interval_s == 20e-6
-    assert meter.capabilities.memory_readings == 2_000_000
+    assert meter.capabilities.max_pretrigger == 2_000_000
     board.current(0.276)
     assert min(board.voltages()) > 3.2
     assert meter.errors == ()
@@ -86,11 +86,11 @@ def test_samples_and_what_they_are_can_be_read_by_themselves(
     assert sidecar["complete"]
     assert sidecar["interval_s"] == 20e-6
     assert sidecar["instrument"]["serial"] == "T3"
-    assert sidecar["accuracy"]["document"] == accuracy.document
+    assert sidecar["accuracy"][0]["document"] == accuracy.document
     assert sidecar["errors"] == []
     assert np.fromfile(tmp_path / "x.f32", "<f4") == pytest.approx(waveform.samples)
-    again = load_waveform(tmp_path / "x.f32")
-    assert again.accuracy == waveform.accuracy == accuracy.of_range(1.0, 20e-6)
+    again = load_recording(tmp_path / "x.f32")
+    assert again.accuracy == waveform.accuracy == (accuracy.of_range(1.0, 20e-6),)
     assert again.t0_s == waveform.t0_s
 
 
@@ -100,7 +100,7 @@ def test_readings_are_on_disk_while_they_arrive(meter: Keysight34465A, board: An
         until_s = now_s() + 20
         while (tmp_path / "x.f32").stat().st_size < 40_000 and now_s() < until_s:
             time.sleep(0.02)
-        partial = load_waveform(tmp_path / "x.f32")
+        partial = load_recording(tmp_path / "x.f32")
         assert len(partial) >= 10_000
         assert partial.t0_s is not None
     # Leaving has aborted the acquisition: the next capture is not refused.
@@ -190,7 +190,7 @@ def test_without_a_document_there_is_no_accuracy(virtual: Any, board: Any, tmp_p
     with Keysight34465A(virtual.visa, None) as meter:
         with meter.capture(**settings(tmp_path, duration_s=0.01)) as capture:
             waveform = capture.result(timeout_s=10)
-        assert waveform.accuracy is None
+        assert not waveform.accuracy
         assert measure_floor(meter, duration_s=0.1).measurement("floor").expanded_uncertainty is None
 
 
