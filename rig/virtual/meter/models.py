@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from rig.errors import ConfigError
-from rig.virtual.meter import truevolt
+from rig.virtual.meter import ppk2, truevolt
 from rig.virtual.meter.instrument import Order, VirtualInstrument
 from rig.virtual.meter.server import Front
 
@@ -41,6 +41,11 @@ class Model:
 
 MODELS: Mapping[str, Model] = {
     "keysight-34465a": Model(truevolt.build, HERE / "accuracy-34465a-virtual.yaml"),
+    "nordic-ppk2": Model(
+        ppk2.build,
+        HERE / "accuracy-nordic-ppk2-virtual.yaml",
+        ("lose", "tear", "stale_bytes", "disconnect_s", "metadata"),
+    ),
 }
 
 
