@@ -67,6 +67,7 @@ def virtual(tmp_path: Path) -> Iterator[VirtualMeterProcess]:
     supply = tmp_path / "supply"
     config = {
         "name": "m1",
+        "model": "keysight-34465a",
         "accuracy": str(DOCUMENT),
         "supply": str(supply),
         "seed": 3,

@@ -13,7 +13,7 @@ from rig.errors import BenchError
 from rig.meter import Accuracy, CaptureInvalid, CaptureTimeout, Keysight34465A, MeterError, Trigger, measure_floor
 from rig.meter.visa import VisaSession
 from rig.virtual.meter.bench import VirtualMeter
-from rig.virtual.meter.status import QUES_MEMORY_OVERFLOW, QUES_TIMING_VIOLATION
+from rig.virtual.meter.truevolt.instrument import QUES_MEMORY_OVERFLOW, QUES_TIMING_VIOLATION
 
 DOCUMENT = Path("rig/virtual/meter/accuracy-34465a-virtual.yaml")
 
@@ -143,9 +143,20 @@ def test_a_setting_changed_from_elsewhere_makes_a_capture_invalid(
 def test_what_the_instrument_says_of_itself_makes_a_capture_invalid(
     tmp_path: Path, accuracy: Accuracy, bits: int, text: str
 ) -> None:
-    here = VirtualMeter(accuracy=DOCUMENT, supply=tmp_path / "s", seed=1, serial="1", supply_voltage_v=3.3)
+    here = VirtualMeter(
+        model="keysight-34465a",
+        accuracy=DOCUMENT,
+        supply=tmp_path / "s",
+        seed=1,
+        serial="1",
+        supply_voltage_v=3.3,
+    )
     here.start()
-    with closing(here), Keysight34465A(here.visa, accuracy) as meter, meter.capture(**settings(tmp_path)) as capture:
+    with (
+        closing(here),
+        Keysight34465A(here.facts["visa"], accuracy) as meter,
+        meter.capture(**settings(tmp_path)) as capture,
+    ):
         with here.instrument.lock:
             here.instrument.status.questionable.set_condition(bits)
         with pytest.raises(CaptureInvalid, match=text):
