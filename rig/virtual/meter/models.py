@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from rig.errors import ConfigError
-from rig.virtual.meter import truevolt
+from rig.virtual.meter import siglent, truevolt
 from rig.virtual.meter.instrument import Order, VirtualInstrument
 from rig.virtual.meter.server import Front
 
@@ -41,6 +41,7 @@ class Model:
 
 MODELS: Mapping[str, Model] = {
     "keysight-34465a": Model(truevolt.build, HERE / "accuracy-34465a-virtual.yaml"),
+    "siglent-sdm3065x": Model(siglent.build, HERE / "accuracy-siglent-sdm3065x-virtual.yaml"),
 }
 
 
