@@ -5,7 +5,8 @@ running sum over 50 million samples of a realistic trace is wrong by tens of per
 """
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -27,7 +28,11 @@ class RangeAccuracy:
     """The accuracy figures of one range at one aperture, as standard uncertainties where not said otherwise.
 
     ``document`` names where they come from. ``timebase_ppm`` is the half-width of the sample clock's error.
-    ``series_ohm`` is the shunt plus the leads between the supply's sense point and the board.
+    ``series_ohm`` is the shunt plus the leads between the supply's sense point and the board. ``temperature`` says at
+    which temperature the figures are used, ``temperature_gain_rel`` and ``temperature_offset_a`` what that adds.
+    ``zero_a`` is that of the null that was subtracted. ``common_reference``: the gain errors of all ranges may have one
+    cause. ``not_obtained`` has, by figure (gain, offset, noise, time base, series resistance, voltage), why there is
+    none: it then stands as 0. ``reservation`` says why no verdict may rest on the figures although they are there.
     """
 
     document: str
@@ -38,6 +43,15 @@ class RangeAccuracy:
     timebase_ppm: float
     series_ohm: float
     series_uncertainty_ohm: float
+    temperature: str = ""
+    temperature_gain_rel: float = 0.0
+    temperature_offset_a: float = 0.0
+    zero_a: float = 0.0
+    voltage_gain_rel: float = 0.0
+    voltage_offset_v: float = 0.0
+    common_reference: bool = False
+    not_obtained: Mapping[str, str] = field(default_factory=dict)
+    reservation: str = ""
 
 
 @dataclass(frozen=True)
