@@ -11,7 +11,7 @@ from rig.bench.config import AnyBoard, BenchConfig, BoardConfig, MeterConfig, Ne
 from rig.board import Board, BoardLock, CommandPower, Console, FlashReport, Mark, Provisioning, SerialPort, Step
 from rig.errors import ConfigError
 from rig.formats.flasher_args import ImageSet, read_image_set
-from rig.meter import Keysight34465A, load_accuracy
+from rig.meter import Meter, Output, load_accuracy, open_meter
 from rig.router import RelayRouter, Router
 
 FlashMode = Literal["auto", "always", "never"]
@@ -47,7 +47,7 @@ class Bench:
         self.board_config = board
         self.board: Board | None = None
         self.console: Console | None = None
-        self.meter: Keysight34465A | None = None
+        self.meter: Meter | None = None
         self.router: Router | None = None
         self._log_path = log_path
         self._listeners = listeners
@@ -165,16 +165,18 @@ class Bench:
         on_mark = self._listeners.mark
         return stack.enter_context(Console(port, self._log_path, lambda mark: on_mark(config.name, mark)))
 
-    def _open_meter(self, stack: ExitStack) -> Keysight34465A | None:
+    def _open_meter(self, stack: ExitStack) -> Meter | None:
         config = self.meter_config
         if config is None:
             return None
         accuracy = load_accuracy(self.path.parent / config.accuracy) if config.accuracy else None
         return stack.enter_context(
-            Keysight34465A(
-                config.resource,
+            open_meter(
+                config.driver,
+                config.address,
                 accuracy,
                 on_errors=lambda errors: self._listeners.instrument_errors(config.name, errors),
+                output=Output(config.output.voltage_v, config.output.current_limit_a) if config.output else None,
             )
         )
 

@@ -23,7 +23,7 @@ from rig.errors import BenchError, RigError
 from rig.evidence.declaration import load_declaration
 from rig.formats.checks import check_image_set
 from rig.formats.flasher_args import read_image_set
-from rig.meter import Keysight34465A, load_accuracy
+from rig.meter import load_accuracy, open_meter
 from rig.router import RelayRouter
 
 
@@ -128,7 +128,7 @@ def _meter(meter: MeterConfig, path: Path) -> list[Finding]:
 
 
 def _identity(meter: MeterConfig) -> str:
-    with Keysight34465A(meter.resource, None) as opened:
+    with open_meter(meter.driver, meter.address, None) as opened:
         who = opened.identity
     return f"{who.manufacturer} {who.model}, serial {who.serial}, firmware {who.firmware}"
 
