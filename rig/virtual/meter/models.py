@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from rig.errors import ConfigError
-from rig.virtual.meter import n6705, ngu, ppk2, truevolt
+from rig.virtual.meter import n6705, ngu, ppk2, siglent, truevolt
 from rig.virtual.meter.instrument import Order, VirtualInstrument
 from rig.virtual.meter.server import Front
 
@@ -51,6 +51,7 @@ MODELS: Mapping[str, Model] = {
     "keysight-n6705c": Model(n6705.build, HERE / "accuracy-keysight-n6705c-virtual.yaml"),
     "rohde-schwarz-ngu201": Model(ngu.build_ngu201, HERE / "accuracy-rohde-schwarz-ngu201-virtual.yaml", FASTLOG),
     "rohde-schwarz-ngm202": Model(ngu.build_ngm202, HERE / "accuracy-rohde-schwarz-ngm202-virtual.yaml", FASTLOG),
+    "siglent-sdm3065x": Model(siglent.build, HERE / "accuracy-siglent-sdm3065x-virtual.yaml"),
 }
 
 
