@@ -5,7 +5,8 @@ running sum over 50 million samples of a realistic trace is wrong by tens of per
 """
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -21,12 +22,20 @@ class WaveformError(BenchError):
     """The recording cannot answer the question: not aligned, too short, invalid, or samples are missing."""
 
 
+class InvalidRecording(WaveformError):
+    """The instrument calls the recording invalid, or too much of it is lost: nothing may be judged by it."""
+
+
 @dataclass(frozen=True)
 class RangeAccuracy:
     """The accuracy figures of one range at one aperture, as standard uncertainties where not said otherwise.
 
     ``document`` names where they come from. ``timebase_ppm`` is the half-width of the sample clock's error.
-    ``series_ohm`` is the shunt plus the leads between the supply's sense point and the board.
+    ``series_ohm`` is the shunt plus the leads between the supply's sense point and the board. ``temperature`` says at
+    which temperature the figures are used, ``temperature_gain_rel`` and ``temperature_offset_a`` what that adds.
+    ``zero_a`` is that of the null that was subtracted. ``common_reference``: the gain errors of all ranges may have one
+    cause. ``not_obtained`` has, by figure (gain, offset, noise, time base, series resistance, voltage), why there is
+    none: it then stands as 0. ``reservation`` says why no verdict may rest on the figures although they are there.
     """
 
     document: str
@@ -37,6 +46,15 @@ class RangeAccuracy:
     timebase_ppm: float
     series_ohm: float
     series_uncertainty_ohm: float
+    temperature: str = ""
+    temperature_gain_rel: float = 0.0
+    temperature_offset_a: float = 0.0
+    zero_a: float = 0.0
+    voltage_gain_rel: float = 0.0
+    voltage_offset_v: float = 0.0
+    common_reference: bool = False
+    not_obtained: Mapping[str, str] = field(default_factory=dict)
+    reservation: str = ""
 
 
 @dataclass(frozen=True)
@@ -258,7 +276,7 @@ class Waveform:
         start, end = max(start, 0.0), min(end, float(len(self.samples)))
         _, lost = self._totals(start, end)
         if lost > most_lost * (end - start):
-            raise WaveformError(f"{math.ceil(lost)} samples are missing inside the window: repeat the capture")
+            raise InvalidRecording(f"{math.ceil(lost)} samples are missing inside the window: repeat the capture")
         return Window(self, start, end, start_u_s, end_u_s, sharp)
 
 
@@ -293,9 +311,9 @@ class Window:
     def by_range(self) -> dict[int, RangeShare]:
         return self.waveform.by_range(self.start, self.end)
 
-    def moved(self, start_by_s: float, end_by_s: float) -> Statistics:
-        """Return the statistics with the edges moved, as far as the recording and the other edge allow."""
+    def moved(self, start_by_s: float, end_by_s: float) -> "Window":
+        """Return this window with its edges moved, as far as the recording and the other edge allow."""
         interval_s, total = self.waveform.interval_s, float(len(self.waveform))
         start = min(max(self.start + start_by_s / interval_s, 0.0), total - 1e-6)
         end = max(min(self.end + end_by_s / interval_s, total), start + 1e-6)
-        return self.waveform.statistics(start, end)
+        return replace(self, start=start, end=end)
