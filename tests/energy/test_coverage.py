@@ -7,9 +7,9 @@ import pytest
 
 from rig.energy import Measurement, Supply, Waveform, charge, energy, mean_of_readings
 from rig.meter import load_accuracy
-from rig.virtual.meter.sampler import Acquisition, ReadingMemory, Setup, Source
 from rig.virtual.meter.specification import Specimen, draw_specimen
 from rig.virtual.meter.timeline import Timeline
+from rig.virtual.meter.truevolt.sampler import Acquisition, ReadingMemory, Setup, Source
 
 DOCUMENT = Path("rig/virtual/meter/accuracy-34465a-virtual.yaml")
 SEEDS = 200
@@ -68,7 +68,7 @@ def record(
     assert acquisition.done
     accuracy = load_accuracy(DOCUMENT).of_range(range_a, interval_s)
     samples = memory.all().astype(np.float32)
-    recorded = Waveform(samples, interval_s, interval_s, range_a, accuracy, trigger_index=0, trigger_lag_s=5e-6)
+    recorded = Waveform(samples, interval_s, interval_s, (range_a,), (accuracy,), trigger_index=0, trigger_lag_s=5e-6)
     return recorded.aligned(0.1, LATENCY_HALF_WIDTH_S)
 
 
