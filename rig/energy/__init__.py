@@ -2,7 +2,9 @@
 
 from rig.energy.alignment import Bounds, Contradiction
 from rig.energy.phases import Mark, Phase, phases_between
+from rig.energy.recording import Header, RecordingWriter, load_recording
 from rig.energy.uncertainty import (
+    MOST_LOST,
     Contribution,
     Measurement,
     charge,
@@ -12,16 +14,30 @@ from rig.energy.uncertainty import (
     mean_current,
     mean_of_readings,
 )
-from rig.energy.waveform import RangeAccuracy, Statistics, Supply, Waveform, WaveformError, Window
+from rig.energy.waveform import (
+    InvalidRecording,
+    RangeAccuracy,
+    RangeSpans,
+    Statistics,
+    Supply,
+    Waveform,
+    WaveformError,
+    Window,
+)
 
 __all__ = [
+    "MOST_LOST",
     "Bounds",
     "Contradiction",
     "Contribution",
+    "Header",
+    "InvalidRecording",
     "Mark",
     "Measurement",
     "Phase",
     "RangeAccuracy",
+    "RangeSpans",
+    "RecordingWriter",
     "Statistics",
     "Supply",
     "Waveform",
@@ -31,6 +47,7 @@ __all__ = [
     "combine_repeats",
     "duration",
     "energy",
+    "load_recording",
     "mean_current",
     "mean_of_readings",
     "phases_between",

@@ -1,10 +1,22 @@
 """Instruments: a capture goes in, a waveform comes out; accuracy data are files. Knows no board."""
 
 from rig.meter.accuracy import Accuracy, load_accuracy
-from rig.meter.capture import CaptureInvalid, CaptureTimeout, load_waveform
+from rig.meter.calibration import load_certificate
+from rig.meter.drivers import Driver, open_meter
 from rig.meter.floor import Floor, FloorStep, measure_floor
-from rig.meter.keysight import Keysight34465A
-from rig.meter.protocol import Capabilities, Capture, Identity, Meter, Trigger
+from rig.meter.protocol import (
+    Capabilities,
+    Capture,
+    CaptureInvalid,
+    CaptureTimeout,
+    Identity,
+    Meter,
+    MeterError,
+    Settings,
+    Trigger,
+    Zero,
+)
+from rig.meter.scpi.meter import Output
 
 __all__ = [
     "Accuracy",
@@ -12,13 +24,18 @@ __all__ = [
     "Capture",
     "CaptureInvalid",
     "CaptureTimeout",
+    "Driver",
     "Floor",
     "FloorStep",
     "Identity",
-    "Keysight34465A",
     "Meter",
+    "MeterError",
+    "Output",
+    "Settings",
     "Trigger",
+    "Zero",
     "load_accuracy",
-    "load_waveform",
+    "load_certificate",
     "measure_floor",
+    "open_meter",
 ]

@@ -79,8 +79,8 @@ def _step_down(meter: Meter, ranges_a: list[float], steps: list[FloorStep]) -> f
 def _obstacle(meter: Meter, probe: Waveform, next_a: float) -> str:
     """Return why the range *next_a* must not be entered after the readings *probe*; empty when it may."""
     highest_a = abs(probe.statistics(0, len(probe)).max_a)
-    if probe.accuracy is not None:
-        highest_a += 3 * (probe.accuracy.offset_a + highest_a * probe.accuracy.gain_rel)
+    for figures in probe.accuracy:
+        highest_a += 3 * (figures.offset_a + highest_a * figures.gain_rel)
     if highest_a > HEADROOM * next_a:
         return f"up to {highest_a:.3g} A does not fit the {next_a:g} A range with room to spare"
     if meter.accuracy is None:

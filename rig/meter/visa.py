@@ -17,7 +17,7 @@ from typing import Any, Self
 import pyvisa
 from pyvisa.resources import MessageBasedResource
 
-from rig.errors import BenchError
+from rig.meter.protocol import MeterError
 
 TIMEOUT_S = 2.0
 CHUNK = 1 << 20
@@ -27,10 +27,6 @@ MAX_ERRORS = 100
 #: pyvisa-py raises plain OSError for a broken connection and even a bare Exception for an unknown host.
 OPENING_ERRORS = (Exception,)
 TALKING_ERRORS = (pyvisa.errors.Error, OSError, UnicodeDecodeError, ValueError)
-
-
-class MeterError(BenchError):
-    """The instrument did not answer, answered nonsense, or reported an error."""
 
 
 class VisaSession:

@@ -68,7 +68,7 @@ def record(
     assert acquisition.done
     accuracy = load_accuracy(DOCUMENT).of_range(range_a, interval_s)
     samples = memory.all().astype(np.float32)
-    recorded = Waveform(samples, interval_s, interval_s, range_a, accuracy, trigger_index=0, trigger_lag_s=5e-6)
+    recorded = Waveform(samples, interval_s, interval_s, (range_a,), (accuracy,), trigger_index=0, trigger_lag_s=5e-6)
     return recorded.aligned(0.1, LATENCY_HALF_WIDTH_S)
 
 

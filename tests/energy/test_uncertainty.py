@@ -36,7 +36,7 @@ ACCURACY = RangeAccuracy(
 
 def steady(current_a: float, count: int, accuracy: RangeAccuracy | None = ACCURACY) -> Waveform:
     samples = np.full(count, current_a, np.float32)
-    return Waveform(samples, 1e-3, 1e-3, 1.0, accuracy, t0_s=0.0, t0_uncertainty_s=1e-4)
+    return Waveform(samples, 1e-3, 1e-3, (1.0,), (accuracy and (accuracy,)) or (), t0_s=0.0, t0_uncertainty_s=1e-4)
 
 
 def budget(measurement: Measurement) -> dict[str, float]:
@@ -66,7 +66,7 @@ def test_energy_budget_has_voltage_and_burden() -> None:
 def test_an_edge_costs_the_step_times_half_a_sample() -> None:
     samples = np.zeros(2000, np.float32)
     samples[1000:] = 0.08
-    wave = Waveform(samples, 1e-4, 1e-4, 1.0, ACCURACY, t0_s=0.0)
+    wave = Waveform(samples, 1e-4, 1e-4, (1.0,), (ACCURACY,), t0_s=0.0)
     lines = budget(charge("q", wave.window(0.1, 0.15)))
     assert lines["start edge"] == pytest.approx(0.08 * 1e-4 / math.sqrt(12), rel=1e-6)
 
@@ -74,7 +74,7 @@ def test_an_edge_costs_the_step_times_half_a_sample() -> None:
 def test_a_mark_that_is_late_widens_its_own_edge_only() -> None:
     samples = np.zeros(2000, np.float32)
     samples[1000:] = 0.08
-    wave = Waveform(samples, 1e-4, 1e-4, 1.0, ACCURACY, t0_s=0.0)
+    wave = Waveform(samples, 1e-4, 1e-4, (1.0,), (ACCURACY,), t0_s=0.0)
     sharp, vague = wave.window(0.1, 0.15), wave.window(0.1, 0.15, start_uncertainty_s=2e-3)
     assert budget(charge("q", vague))["start edge"] > 40 * budget(charge("q", sharp))["start edge"]
     assert budget(charge("q", vague))["end edge"] == budget(charge("q", sharp))["end edge"]
@@ -165,5 +165,5 @@ def test_phases_are_pairs_of_marks() -> None:
     phases = phases_between(reversed(marks), {"handshake": ("start", "end"), "boot": ("boot", "up")})
     assert [(phase.name, phase.start.t_s, phase.end.t_s) for phase in phases] == [("boot", 2, 3), ("handshake", 4, 5)]
     assert phases[1].duration_s == 1
-    wave = Waveform(np.full(100, 0.1, np.float32), 0.1, 0.1, 1.0, None, t0_s=0.0)
+    wave = Waveform(np.full(100, 0.1, np.float32), 0.1, 0.1, (1.0,), t0_s=0.0)
     assert phases[1].window(wave).statistics.charge_c == pytest.approx(0.1)

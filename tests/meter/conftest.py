@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from rig.meter import Accuracy, Keysight34465A, load_accuracy
+from rig.meter import Accuracy, Meter, load_accuracy, open_meter
 
 DOCUMENT = Path("rig/virtual/meter/accuracy-34465a-virtual.yaml")
 
@@ -99,6 +99,6 @@ def accuracy() -> Accuracy:
 
 
 @pytest.fixture
-def meter(virtual: VirtualMeterProcess, accuracy: Accuracy) -> Iterator[Keysight34465A]:
-    with Keysight34465A(virtual.visa, accuracy) as opened:
+def meter(virtual: VirtualMeterProcess, accuracy: Accuracy) -> Iterator[Meter]:
+    with open_meter("keysight-34465a", virtual.visa, accuracy) as opened:
         yield opened

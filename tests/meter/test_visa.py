@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rig.meter.visa import MeterError, VisaSession, block_digits, compound
+from rig.meter import MeterError
+from rig.meter.visa import VisaSession, block_digits, compound
 
 
 @contextmanager

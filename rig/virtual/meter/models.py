@@ -23,11 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from rig.errors import ConfigError
-from rig.virtual.meter import keithley, truevolt
+from rig.virtual.meter import keithley, n6705, ngu, ppk2, siglent, truevolt
 from rig.virtual.meter.instrument import Order, VirtualInstrument
 from rig.virtual.meter.server import Front
 
 HERE = Path(__file__).parent
+#: ``lost_slots: [3]``: the third slot is overwritten before anybody can fetch it.
+FASTLOG = ("late_reply", "lost_slots")
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,15 @@ MODELS: Mapping[str, Model] = {
     "keithley-dmm7510": Model(
         keithley.build_dmm7510, HERE / "accuracy-keithley-dmm7510-virtual.yaml", ("late_reply", "language")
     ),
+    "nordic-ppk2": Model(
+        ppk2.build,
+        HERE / "accuracy-nordic-ppk2-virtual.yaml",
+        ("lose", "tear", "stale_bytes", "disconnect_s", "metadata"),
+    ),
+    "keysight-n6705c": Model(n6705.build, HERE / "accuracy-keysight-n6705c-virtual.yaml"),
+    "rohde-schwarz-ngu201": Model(ngu.build_ngu201, HERE / "accuracy-rohde-schwarz-ngu201-virtual.yaml", FASTLOG),
+    "rohde-schwarz-ngm202": Model(ngu.build_ngm202, HERE / "accuracy-rohde-schwarz-ngm202-virtual.yaml", FASTLOG),
+    "siglent-sdm3065x": Model(siglent.build, HERE / "accuracy-siglent-sdm3065x-virtual.yaml"),
 }
 
 

@@ -15,6 +15,8 @@ from rig.errors import ConfigError
 OVERLOAD_RATIO = 1.2
 OVERLOAD_READING = 9.9e37
 REFERENCE_APERTURE_S = 20e-6
+#: Rms noise of a voltage reading over the reference aperture, of its range.
+VOLTAGE_NOISE_REL = 20e-6
 
 
 @dataclass(frozen=True)
@@ -147,16 +149,18 @@ def _draw(document: dict[str, Any], rng: np.random.Generator, jacks_a: float) ->
         channels=tuple(channels),
         clock_error=float(rng.uniform(-1, 1)) * float(document["timebase_ppm"]) * 1e-6,
         trigger_latency_ns=float(rng.uniform(1e3, 6e3)),
-        voltage=_draw_voltage(document.get("voltage"), error_within),
+        voltage=_draw_voltage(document.get("voltage", []), error_within),
     )
 
 
-def _draw_voltage(entry: dict[str, Any] | None, error_within: Callable[[float], float]) -> VoltageChannel | None:
-    if entry is None:
+def _draw_voltage(lines: list[dict[str, Any]], error_within: Callable[[float], float]) -> VoltageChannel | None:
+    if not lines:
         return None
+    entry = lines[0]
+    range_v = float(entry["range_v"])
     return VoltageChannel(
-        range_v=float(entry["range_v"]),
+        range_v=range_v,
         gain_error=error_within(float(entry["reading_ppm"]) * 1e-6),
-        offset_v=error_within(float(entry["range_ppm"]) * 1e-6 * float(entry["range_v"])),
-        noise_rms_v=float(entry["noise_rms_v"]),
+        offset_v=error_within(float(entry["range_ppm"]) * 1e-6 * range_v),
+        noise_rms_v=VOLTAGE_NOISE_REL * range_v,
     )
