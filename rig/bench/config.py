@@ -158,12 +158,16 @@ class MeterConfig(CheckedModel):
     resource: str | None = Field(None, description="VISA resource, such as TCPIP::192.168.1.20::5025::SOCKET")
     port: str | None = Field(None, description="serial port of an instrument that has one")
     accuracy: Path | None = Field(None, description="accuracy document; without it no figure gets an uncertainty")
+    calibration: Path | None = Field(None, description="this instrument's calibration certificate")
+    temperature_c: float | None = Field(None, ge=-40, le=85, description="at the instrument; unknown without it")
     output: OutputConfig | None = Field(None, description="what an instrument that feeds the board feeds it with")
 
     @model_validator(mode="after")
     def _one_address(self) -> Self:
         if (self.resource is None) == (self.port is None):
             raise ValueError("name resource, or port for an instrument with a serial port")
+        if self.accuracy is None and self.calibration is not None:
+            raise ValueError("calibration: needs accuracy, the maker's document that it stands beside")
         return self
 
     @property

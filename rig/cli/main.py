@@ -55,6 +55,10 @@ def build_parser() -> argparse.ArgumentParser:
     declare.add_argument("--out", type=Path, metavar="FILE", help="write the draft there (default: print it)")
     _add_json(declare)
 
+    capture = commands.add_parser("capture", help="record a board's current with a meter of a bench file")
+    _add_capture(capture)
+    _add_json(capture)
+
     image = commands.add_parser(
         "image", help="explain a firmware image, a partition or a whole flash, and what is wrong"
     )
@@ -82,6 +86,25 @@ def build_parser() -> argparse.ArgumentParser:
     virtual.add_argument("--blank", action="store_true", help="leave the boards' flash empty")
     _add_json(virtual)
     return parser
+
+
+def _add_capture(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("out", type=Path, metavar="FILE.f32", help="the recording; what describes it stands beside it")
+    parser.add_argument("--bench", type=Path, default=Path("bench.yaml"), metavar="FILE")
+    parser.add_argument("--meter", metavar="NAME", help="meter of the bench file (default: the first)")
+    parser.add_argument("--seconds", type=float, metavar="S", help="after the trigger (default: until Ctrl-C)")
+    parser.add_argument("--before", type=float, default=0.0, metavar="S", help="seconds before the trigger as well")
+    parser.add_argument("--range", default="1", metavar="A", help="in ampere, or auto (default: 1)")
+    parser.add_argument("--interval", type=float, metavar="S", help="between samples (default: the meter's shortest)")
+    parser.add_argument(
+        "--trigger",
+        default="immediate",
+        metavar="WHAT",
+        help="immediate, rising or falling (of the trigger input), above:AMPERE, below:AMPERE (default: immediate)",
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=60.0, metavar="S", help="for the trigger to come (default: 60)"
+    )
 
 
 def _add_run(parser: argparse.ArgumentParser, *, bench: bool) -> None:
@@ -165,6 +188,10 @@ def _dispatch(options: argparse.Namespace) -> int:
             from rig.cli.declare import declare
 
             return declare(options.bench, options.board, options.out, as_json=options.json)
+        case "capture":
+            from rig.cli.capture import capture_current
+
+            return capture_current(options)
         case "image":
             from rig.cli import image
 

@@ -22,6 +22,10 @@ class WaveformError(BenchError):
     """The recording cannot answer the question: not aligned, too short, invalid, or samples are missing."""
 
 
+class InvalidRecording(WaveformError):
+    """The instrument calls the recording invalid, or too much of it is lost: nothing may be judged by it."""
+
+
 @dataclass(frozen=True)
 class RangeAccuracy:
     """The accuracy figures of one range at one aperture, as standard uncertainties where not said otherwise.
@@ -272,7 +276,7 @@ class Waveform:
         start, end = max(start, 0.0), min(end, float(len(self.samples)))
         _, lost = self._totals(start, end)
         if lost > most_lost * (end - start):
-            raise WaveformError(f"{math.ceil(lost)} samples are missing inside the window: repeat the capture")
+            raise InvalidRecording(f"{math.ceil(lost)} samples are missing inside the window: repeat the capture")
         return Window(self, start, end, start_u_s, end_u_s, sharp)
 
 
@@ -307,9 +311,9 @@ class Window:
     def by_range(self) -> dict[int, RangeShare]:
         return self.waveform.by_range(self.start, self.end)
 
-    def moved(self, start_by_s: float, end_by_s: float) -> Statistics:
-        """Return the statistics with the edges moved, as far as the recording and the other edge allow."""
+    def moved(self, start_by_s: float, end_by_s: float) -> "Window":
+        """Return this window with its edges moved, as far as the recording and the other edge allow."""
         interval_s, total = self.waveform.interval_s, float(len(self.waveform))
         start = min(max(self.start + start_by_s / interval_s, 0.0), total - 1e-6)
         end = max(min(self.end + end_by_s / interval_s, total), start + 1e-6)
-        return self.waveform.statistics(start, end)
+        return replace(self, start=start, end=end)

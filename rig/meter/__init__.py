@@ -1,6 +1,7 @@
 """Instruments: a capture goes in, a waveform comes out; accuracy data are files. Knows no board."""
 
 from rig.meter.accuracy import Accuracy, load_accuracy
+from rig.meter.calibration import load_certificate
 from rig.meter.drivers import Driver, open_meter
 from rig.meter.floor import Floor, FloorStep, measure_floor
 from rig.meter.protocol import (
@@ -34,6 +35,7 @@ __all__ = [
     "Trigger",
     "Zero",
     "load_accuracy",
+    "load_certificate",
     "measure_floor",
     "open_meter",
 ]

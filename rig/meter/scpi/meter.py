@@ -112,6 +112,8 @@ class ScpiMeter:
         with ExitStack() as stack:
             stack.enter_context(self.session)
             self._identity = self._identify()
+            if self._accuracy is not None:
+                self._accuracy.require_serial(self._identity.serial)
             self.check()
             # Whatever was left over from before is not ours: abort it, and note what it left in the error queue.
             self.session.command("found on opening", *self.declaration.commands.opening)
@@ -215,7 +217,12 @@ class ScpiMeter:
 
     def figures(self, range_a: float, aperture_s: float) -> RangeAccuracy | None:
         """Return the accuracy of one range at one aperture, None without a document."""
-        return self._accuracy.of_range(range_a, aperture_s) if self._accuracy else None
+        if self._accuracy is None:
+            return None
+        zero = self._zeros.get(range_a)
+        return self._accuracy.of_range(
+            range_a, aperture_s, zero_uncertainty_a=zero.standard_uncertainty_a if zero else None
+        )
 
     def _identify(self) -> Identity:
         answer = self.session.query("*IDN?")

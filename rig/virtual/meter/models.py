@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from rig.errors import ConfigError
-from rig.virtual.meter import n6705, ngu, truevolt
+from rig.virtual.meter import n6705, ngu, ppk2, siglent, truevolt
 from rig.virtual.meter.instrument import Order, VirtualInstrument
 from rig.virtual.meter.server import Front
 
@@ -43,9 +43,15 @@ class Model:
 
 MODELS: Mapping[str, Model] = {
     "keysight-34465a": Model(truevolt.build, HERE / "accuracy-34465a-virtual.yaml"),
+    "nordic-ppk2": Model(
+        ppk2.build,
+        HERE / "accuracy-nordic-ppk2-virtual.yaml",
+        ("lose", "tear", "stale_bytes", "disconnect_s", "metadata"),
+    ),
     "keysight-n6705c": Model(n6705.build, HERE / "accuracy-keysight-n6705c-virtual.yaml"),
     "rohde-schwarz-ngu201": Model(ngu.build_ngu201, HERE / "accuracy-rohde-schwarz-ngu201-virtual.yaml", FASTLOG),
     "rohde-schwarz-ngm202": Model(ngu.build_ngm202, HERE / "accuracy-rohde-schwarz-ngm202-virtual.yaml", FASTLOG),
+    "siglent-sdm3065x": Model(siglent.build, HERE / "accuracy-siglent-sdm3065x-virtual.yaml"),
 }
 
 
