@@ -173,7 +173,7 @@ class ScpiMeter:
         with MeterCapture(self.where, plan, self.acquisition(plan), self.session.errors) as capture:
             yield capture
 
-    def read_current(self, *, range_a: float, aperture_s: float, count: int) -> Waveform:
+    def read_current(self, *, range_a: float | None, aperture_s: float, count: int) -> Waveform:
         """Take *count* readings, one after the other, each over *aperture_s*; samples stay in memory.
 
         Raises:
