@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rig.energy import mean_of_readings
-from rig.meter import CaptureInvalid, Meter, MeterError
+from rig.meter import CaptureInvalid, Meter, MeterError, measure_floor
 from rig.meter.drivers import Driver
 from rig.meter.visa import VisaSession
 
@@ -35,6 +35,10 @@ def test_a_sleeping_board_is_read_with_its_uncertainty(meter: Meter, board: Any)
     assert result.expanded_uncertainty is not None
     assert result.value == pytest.approx(5e-6, abs=result.expanded_uncertainty)
     assert result.value == pytest.approx(5e-6, rel=1e-3, abs=4 * zero.standard_uncertainty_a)
+    floor = measure_floor(meter, duration_s=0.2)
+    assert floor.range_a == 200e-6
+    assert [step.range_a for step in floor.steps] == [2.0, 20e-3]
+    assert floor.measurement("sleep").value == pytest.approx(5e-6, abs=result.expanded_uncertainty)
     assert meter.errors == ()
 
 

@@ -45,7 +45,7 @@ class Siglent(ScpiMeter):
             "timer and does not digitize. It is for slow readings such as the sleep floor; captures need another meter"
         )
 
-    def read_current(self, *, range_a: float, aperture_s: float, count: int) -> Waveform:
+    def read_current(self, *, range_a: float | None, aperture_s: float, count: int) -> Waveform:
         """See ``rig.meter.protocol.Meter.read_current``; the apertures are 10, 20, 200 ms and 2 s.
 
         Its ``interval_s`` is what the apertures and automatic zeros take; the instrument adds some milliseconds each.
