@@ -1,7 +1,7 @@
 """Instruments: a capture goes in, a waveform comes out; accuracy data are files. Knows no board."""
 
 from rig.meter.accuracy import Accuracy, load_accuracy
-from rig.meter.floor import Floor, FloorStep, measure_floor
+from rig.meter.floor import BOARD_RANGE_A, Floor, FloorStep, measure_floor
 from rig.meter.keysight import Keysight34465A
 from rig.meter.protocol import (
     Capabilities,
@@ -17,6 +17,7 @@ from rig.meter.protocol import (
 )
 
 __all__ = [
+    "BOARD_RANGE_A",
     "Accuracy",
     "Capabilities",
     "Capture",

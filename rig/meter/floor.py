@@ -1,13 +1,20 @@
 """The sleep floor: a current of microamperes, read on the lowest range that it is safe on."""
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
+from numpy.typing import NDArray
+
+from rig.clock import now_s
 from rig.energy import Measurement, Waveform, mean_of_readings
 from rig.meter.protocol import Meter
 
+#: The range on which the board can boot and transmit.
+BOARD_RANGE_A = 1.0
 #: From wide to narrow. A range is entered only when the reading before it fits with room to spare.
-RANGES_A = (1.0, 10e-3, 1e-3, 100e-6)
+RANGES_A = (BOARD_RANGE_A, 10e-3, 1e-3, 100e-6)
 #: The share of a range that the reading may take before that range is entered.
 HEADROOM = 0.5
 #: The voltage that shunt and leads may take from a sleeping board.
@@ -15,24 +22,36 @@ MAX_BURDEN_V = 0.1
 STEP_APERTURE_S = 0.01
 STEP_READINGS = 10
 APERTURE_S = 0.02
-MIN_READINGS = 10
+PILOT_READINGS = 10
+MIN_READINGS = 50
+#: So many times its own uncertainty may one half of the readings differ from the other, in a current that has settled.
+DRIFT_FACTOR = 4.0
+COVERAGE_FACTOR = 2.0
 
 
 @dataclass(frozen=True)
 class FloorStep:
-    """One range on the way down, its readings in ampere and why the next range was or was not entered."""
+    """One range on the way down: when it was read, its readings in ampere, why the next was or was not entered."""
 
     range_a: float
     readings_a: tuple[float, ...]
     decision: str
+    start_s: float
+    end_s: float
 
 
 @dataclass(frozen=True)
 class Floor:
-    """The readings of a quiet current and how their range was found."""
+    """The readings of a quiet current, when they were taken (rig's clock), and how their range was found.
+
+    At ``raised_s`` the range on which the board can wake was in force again.
+    """
 
     readings: Waveform
     steps: tuple[FloorStep, ...]
+    start_s: float
+    end_s: float
+    raised_s: float
 
     @property
     def range_a(self) -> float:
@@ -42,38 +61,61 @@ class Floor:
         """Return the mean current in ampere with its budget."""
         return mean_of_readings(name, self.readings)
 
+    @property
+    def settled(self) -> bool:
+        """Return whether both halves of the readings tell the same current, give or take their spread."""
+        first, second = np.array_split(self.readings.samples.astype(np.float64), 2)
+        doubt_a = math.hypot(_standard_error(first), _standard_error(second))
+        return abs(float(first.mean() - second.mean())) <= DRIFT_FACTOR * doubt_a
 
-def measure_floor(meter: Meter, *, duration_s: float, max_range_a: float = 1.0) -> Floor:
-    """Measure the current of a sleeping board over *duration_s* and return to *max_range_a*.
+
+def measure_floor(meter: Meter, *, wanted: float, max_duration_s: float) -> Floor:
+    """Measure the current of a sleeping board, and return to the range on which it can wake.
 
     The range goes down step by step and stops where the reading, its uncertainty included, would not fit the next
-    one: no range is overloaded, and the board keeps its supply. The caller sees to it that the board does not wake
-    before this returns.
+    one: no range is overloaded, and the board keeps its supply. There it is read for as long as the readings' spread
+    needs to fall below the share *wanted* of their mean (k = 2), a second at the least and *max_duration_s* at most.
+    The caller sees to it that the board does not wake before this returns.
 
     Raises:
         CaptureInvalid: the current rose beyond the range while it was being measured.
         MeterError: the meter failed.
     """
-    ranges_a = [range_a for range_a in RANGES_A if range_a <= max_range_a * (1 + 1e-9)]
     steps: list[FloorStep] = []
     try:
-        chosen_a = _step_down(meter, ranges_a, steps)
-        count = max(round(duration_s / APERTURE_S), MIN_READINGS)
+        chosen_a = _step_down(meter, steps)
+        start_s = now_s()
+        pilot = meter.read_current(range_a=chosen_a, aperture_s=APERTURE_S, count=PILOT_READINGS)
+        count = _enough(pilot, wanted, round(max_duration_s / APERTURE_S))
         readings = meter.read_current(range_a=chosen_a, aperture_s=APERTURE_S, count=count)
+        end_s = now_s()
     finally:
-        meter.set_range(max_range_a)
-    return Floor(readings, tuple(steps))
+        meter.set_range(BOARD_RANGE_A)
+    return Floor(readings, tuple(steps), start_s, end_s, now_s())
 
 
-def _step_down(meter: Meter, ranges_a: list[float], steps: list[FloorStep]) -> float:
-    for range_a, next_a in pairwise(ranges_a):
+def _enough(pilot: Waveform, wanted: float, most: int) -> int:
+    """Return how many readings like those of *pilot* have a mean that is known to *wanted* of itself."""
+    readings = pilot.samples.astype(np.float64)
+    goal_a = wanted * abs(float(readings.mean())) / COVERAGE_FACTOR
+    needed = math.ceil((float(readings.std(ddof=1)) / goal_a) ** 2) if goal_a else most
+    return min(max(needed, MIN_READINGS), most)
+
+
+def _standard_error(readings: NDArray[np.float64]) -> float:
+    return float(readings.std(ddof=1)) / math.sqrt(len(readings))
+
+
+def _step_down(meter: Meter, steps: list[FloorStep]) -> float:
+    for range_a, next_a in pairwise(RANGES_A):
+        start_s = now_s()
         probe = meter.read_current(range_a=range_a, aperture_s=STEP_APERTURE_S, count=STEP_READINGS)
         decision = _obstacle(meter, probe, next_a)
         readings_a = tuple(float(value) for value in probe.samples)
-        steps.append(FloorStep(range_a, readings_a, decision or f"fits the {next_a:g} A range"))
+        steps.append(FloorStep(range_a, readings_a, decision or f"fits the {next_a:g} A range", start_s, now_s()))
         if decision:
             return range_a
-    return ranges_a[-1]
+    return RANGES_A[-1]
 
 
 def _obstacle(meter: Meter, probe: Waveform, next_a: float) -> str:
