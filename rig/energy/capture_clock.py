@@ -385,11 +385,10 @@ class _Edge:
         return cls(place.at_reference_s, place.drift, place.reference_s, math.inf, math.inf)
 
 
-#: The family of excess distributions: shape of a gamma, its least and largest mean, share of stragglers.
+#: The family of excess distributions: gammas of these shapes, means between these, and stragglers (exponential).
 SHAPES = (1, 2, 4)
 MEANS_S = (20e-6, 3e-3)
-STRAGGLERS = (0.03, 0.2)
-STRAGGLER_MEAN_S = 5e-3
+STRAGGLERS, STRAGGLER_MEAN_S = 0.1, 5e-3
 #: Share of packets that have a burst in the recording, and packets without one compared to all of them.
 HAVE_BURST, LACK_BURST = 0.8, 0.1
 #: How long after its burst a packet is looked for.
@@ -521,14 +520,13 @@ def _posterior(pairs: _Pairs, offsets_s: Array, drifts: Array, means_s: Array) -
     straggling = happened * np.exp(-late_s / STRAGGLER_MEAN_S) / STRAGGLER_MEAN_S
     straggling = np.add.reduceat(straggling, pairs.first, axis=2)
     powers = {shape: happened * late_s ** (shape - 1) for shape in SHAPES}
-    logs = np.empty((len(means_s), len(SHAPES), len(STRAGGLERS), len(offsets_s), len(drifts)))
+    rest = HAVE_BURST * STRAGGLERS * straggling + LACK_BURST * pairs.packets_per_s
+    logs = np.empty((len(means_s), len(SHAPES), len(offsets_s), len(drifts)))
     for row, mean_s in enumerate(means_s):
         for column, shape in enumerate(SHAPES):
             scale_s = mean_s / shape
             norm = math.lgamma(shape) + shape * math.log(scale_s)
             density = np.add.reduceat(powers[shape] * np.exp(-late_s / scale_s - norm), pairs.first, axis=2)
-            for which, share in enumerate(STRAGGLERS):
-                mixed = HAVE_BURST * ((1 - share) * density + share * straggling) + LACK_BURST * pairs.packets_per_s
-                logs[row, column, which] = np.log(mixed).sum(axis=2)
-    weights = np.exp(logs - logs.max()).sum(axis=(1, 2))
+            logs[row, column] = np.log(HAVE_BURST * (1 - STRAGGLERS) * density + rest).sum(axis=2)
+    weights = np.exp(logs - logs.max()).sum(axis=1)
     return np.asarray(weights / weights.sum())
