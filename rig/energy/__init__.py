@@ -3,6 +3,7 @@
 from rig.energy.alignment import Bounds, Contradiction
 from rig.energy.phases import Mark, Phase, phases_between
 from rig.energy.recording import Header, RecordingWriter, load_recording
+from rig.energy.regression import Difference, compare
 from rig.energy.uncertainty import (
     MOST_LOST,
     Contribution,
@@ -30,6 +31,7 @@ __all__ = [
     "Bounds",
     "Contradiction",
     "Contribution",
+    "Difference",
     "Header",
     "InvalidRecording",
     "Mark",
@@ -45,6 +47,7 @@ __all__ = [
     "Window",
     "charge",
     "combine_repeats",
+    "compare",
     "duration",
     "energy",
     "load_recording",
