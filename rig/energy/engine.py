@@ -6,12 +6,12 @@ of two partial blocks. A recording of any length has no more than ``MOST_BLOCKS`
 file are given back while the pass goes on: memory is bounded whatever the file holds.
 """
 
-import mmap
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rig.energy.mapped import Pages
 from rig.energy.pyramid import Pyramid
 
 #: Samples of a block; twice as many, and so on, where there would be more than MOST_BLOCKS of them.
@@ -19,8 +19,6 @@ BLOCK = 4096
 MOST_BLOCKS = 1 << 18
 #: Samples summed at a time: with their float64 copies they fit the second-level cache.
 BATCH = 1 << 16
-#: Bytes of a mapped file that are read before they are given back.
-MAPPED = 1 << 22
 
 #: What is summed: samples that are there, their currents, the squares of those, and voltage times current.
 COUNT, CURRENT, SQUARE, POWER = range(4)
@@ -62,13 +60,14 @@ class Engine:
     def __init__(self, track: Track) -> None:
         self._track = track
         # A memory map's own slices are several times slower than those of a plain array on the same memory.
-        self._current = np.asarray(track.current)
-        self._voltage = None if track.voltage is None else np.asarray(track.voltage)
-        self._block = _block_length(len(self._current))
-        blocks = len(self._current) // self._block
+        self._columns = [np.asarray(track.current)]
+        if track.voltage is not None:
+            self._columns.append(np.asarray(track.voltage))
+        self._block = _block_length(len(track.current))
+        blocks = len(track.current) // self._block
         low, high = np.empty(blocks, np.float32), np.empty(blocks, np.float32)
         self._running, self._rest = _running(self._pass(low, high))
-        self.pyramid = Pyramid(self._current, self._block, low, high)
+        self.pyramid = Pyramid(self._columns[0], self._block, low, high)
 
     def totals(self, first: int, last: int) -> Totals:
         """Return the totals of samples [first, last)."""
@@ -86,14 +85,14 @@ class Engine:
         blocks, block = len(low), self._block
         sums = np.zeros((blocks, self._track.ranges, 4))
         at_a_time = max(BATCH // block, 1)
-        wide = np.empty((2, at_a_time, block))
-        mappings = [_Mapping(array) for array in (self._track.current, self._track.voltage) if array is not None]
+        wide = np.empty((len(self._columns), at_a_time, block))
+        mapped = [Pages(array) for array in (self._track.current, self._track.voltage) if array is not None]
         for first in range(0, blocks, at_a_time):
             last = min(first + at_a_time, blocks)
             batch = slice(first, last)
             self._sum(first * block, wide[:, : last - first], sums[batch], low[batch], high[batch])
-            for mapping in mappings:
-                mapping.give_back(last * block)
+            for pages in mapped:
+                pages.read_until(last * block)
         return sums
 
     def _tally(self, first: int, last: int) -> Totals:
@@ -101,46 +100,35 @@ class Engine:
         sums = np.zeros((1, self._track.ranges, 4))
         low, high = np.array([np.inf], np.float32), np.array([-np.inf], np.float32)
         if first < last:
-            self._sum(first, np.empty((2, 1, last - first)), sums, low, high)
+            self._sum(first, np.empty((len(self._columns), 1, last - first)), sums, low, high)
         return Totals(sums[0], float(low[0]), float(high[0]))
 
     def _sum(self, first: int, wide: Sums, sums: Sums, low: Floats, high: Floats) -> None:
         """Sum up rows of samples from *first* on into *sums*, shape (rows, ranges, 4), with *wide* for the copies."""
         _, rows, length = wide.shape
         stretch = slice(first, first + rows * length)
-        current = self._current[stretch].reshape(rows, length)
-        np.copyto(wide[0], current)
-        if self._voltage is not None:
-            np.copyto(wide[1], self._voltage[stretch].reshape(rows, length))
-        of_rows = self._row_sums(wide)
-        lost = None
-        if not np.isfinite(of_rows).all():
-            lost = ~np.isfinite(wide[0]) if self._voltage is None else ~np.isfinite(wide).all(axis=0)
-            wide[:, lost] = 0
-            of_rows = self._row_sums(wide)
-            of_rows[:, COUNT] -= lost.sum(axis=1)
-            np.min(current, axis=1, where=~lost, initial=np.inf, out=low)
-            np.max(current, axis=1, where=~lost, initial=-np.inf, out=high)
+        blocks = [column[stretch].reshape(rows, length) for column in self._columns]
+        for copy, block in zip(wide, blocks, strict=True):
+            np.copyto(copy, block)
+        of_rows = _row_sums(wide)
+        lost: NDArray[np.bool_] | None = None
+        if np.isfinite(of_rows).all():
+            np.min(blocks[0], axis=1, out=low)
+            np.max(blocks[0], axis=1, out=high)
         else:
-            np.min(current, axis=1, out=low)
-            np.max(current, axis=1, out=high)
+            there = np.logical_and.reduce(np.isfinite(wide))
+            lost = np.logical_not(there)
+            wide[:, lost] = 0
+            of_rows = _row_sums(wide)
+            of_rows[:, COUNT] = np.count_nonzero(there, axis=1)
+            np.min(blocks[0], axis=1, where=there, initial=np.inf, out=low)
+            np.max(blocks[0], axis=1, where=there, initial=-np.inf, out=high)
         begin, end = np.searchsorted(self._track.starts, (first + 1, stretch.stop))
         if begin == end:
             sums[:, self._track.index[begin - 1]] = of_rows
         else:
             changes = self._track.starts[begin:end] - first
             self._split(changes, self._track.index[begin - 1 : end], wide, lost, sums)
-
-    def _row_sums(self, wide: Sums) -> Sums:
-        """Return the four sums of each row, not finite where a sample of the row is lost."""
-        _, rows, length = wide.shape
-        sums = np.zeros((rows, 4))
-        sums[:, COUNT] = length
-        np.add.reduce(wide[0], axis=1, out=sums[:, CURRENT])
-        np.vecdot(wide[0], wide[0], out=sums[:, SQUARE])
-        if self._voltage is not None:
-            np.vecdot(wide[0], wide[1], out=sums[:, POWER])
-        return sums
 
     def _split(
         self,
@@ -155,34 +143,29 @@ class Engine:
         cuts = np.union1d(np.arange(rows) * length, changes)
         range_of = index[np.searchsorted(changes, cuts, side="right")]
         cells = cuts // length * self._track.ranges + range_of
-        current, voltage = wide.reshape(2, -1)
+        current, *voltage = wide.reshape(len(wide), -1)
         parts = np.zeros((4, len(cuts)))
         parts[COUNT] = np.diff(cuts, append=rows * length)
         if lost is not None:
             parts[COUNT] -= np.add.reduceat(lost.ravel(), cuts, dtype=np.int64)
         parts[CURRENT] = np.add.reduceat(current, cuts)
         parts[SQUARE] = np.add.reduceat(current * current, cuts)
-        if self._voltage is not None:
-            parts[POWER] = np.add.reduceat(current * voltage, cuts)
+        if voltage:
+            parts[POWER] = np.add.reduceat(current * voltage[0], cuts)
         for quantity, weights in enumerate(parts):
             sums[..., quantity] = np.bincount(cells, weights, sums[..., 0].size).reshape(rows, -1)
 
 
-class _Mapping:
-    """The pages of a mapped file; of an array that is no mapped file there are none to give back."""
-
-    def __init__(self, array: Floats) -> None:
-        whole = isinstance(array, np.memmap) and array.offset == 0
-        self._map = array.base if whole and isinstance(array.base, mmap.mmap) else None
-        self._given_back = 0
-
-    def give_back(self, samples: int) -> None:
-        """Give back what lies before *samples*, as soon as it is worth a call."""
-        if self._map is None:
-            return
-        while self._given_back + MAPPED <= samples * np.dtype(np.float32).itemsize:
-            self._map.madvise(mmap.MADV_DONTNEED, self._given_back, MAPPED)
-            self._given_back += MAPPED
+def _row_sums(wide: Sums) -> Sums:
+    """Return the four sums of each row; the one that a lost sample is in is not finite."""
+    current, *voltage = wide
+    sums = np.zeros((len(current), 4))
+    sums[:, COUNT] = current.shape[1]
+    np.add.reduce(current, axis=1, out=sums[:, CURRENT])
+    np.vecdot(current, current, out=sums[:, SQUARE])
+    if voltage:
+        np.vecdot(current, voltage[0], out=sums[:, POWER])
+    return sums
 
 
 def _block_length(samples: int) -> int:

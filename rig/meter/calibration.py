@@ -75,7 +75,8 @@ class Certificate:
         self._content = content
         self._path = path
         self._years = (today - content.calibrated_on).days / DAYS_PER_YEAR
-        self._overdue = today > content.due_on
+        self.overdue = today > content.due_on
+        """Whether it was due before today."""
         if today < content.calibrated_on:
             raise ConfigError(f"{path}: calibrated_on: {content.calibrated_on} is yet to come: check the host's date")
 
@@ -112,7 +113,7 @@ class Certificate:
         finding = next((one for one in findings if math.isclose(one.range_a, maker.range_a, rel_tol=1e-6)), None)
         if finding is not None:
             accuracy = self._with_findings(maker, finding)
-        if self._overdue:
+        if self.overdue:
             reason = f"the calibration of instrument {self._content.serial} was due on {self.due_on} ({self.name})"
             accuracy = replace(accuracy, reservation="; ".join(one for one in (maker.reservation, reason) if one))
         return accuracy
