@@ -166,6 +166,7 @@ class Verifier:
         """Write the verdict on *measurement*; return what is to fail the test, if anything."""
         obstacles = _obstacles(measurement)
         decision = Decision(State.INCONCLUSIVE, None, limit.rule_id) if obstacles else _decide(measurement, limit)
+        obstacles = (decision.reason,) if decision.reason else obstacles
         self.stated.add(requirement)
         self._record.write(
             "measurement",

@@ -46,7 +46,10 @@ def test_a_limit_without_bound_is_refused() -> None:
 
 @given(value=st.floats(-1e6, 1e6), uncertainty=st.floats(0, 1e3), bound=st.floats(-1e6, 1e6), higher=st.floats(0, 1e6))
 def test_a_higher_value_is_never_judged_better(value: float, uncertainty: float, bound: float, higher: float) -> None:
-    order = [(State.PASS, None), (State.CONDITIONAL, "pass"), (State.CONDITIONAL, "fail"), (State.FAIL, None)]
+    order: list[tuple[State, str | None]] = [(State.PASS, None), (State.CONDITIONAL, "pass")]
+    order += [(State.CONDITIONAL, "fail"), (State.FAIL, None)]
+    if 0 < bound <= uncertainty:
+        order = [(State.PASS, None), (State.INCONCLUSIVE, None), (State.FAIL, None)]
     limit = Limit(name="x", unit="s", max=bound)
     first, second = decide(value, uncertainty, limit), decide(value + higher, uncertainty, limit)
     assert order.index((first.state, first.side)) <= order.index((second.state, second.side))
@@ -124,8 +127,21 @@ def test_the_stated_risk_is_how_often_a_pass_is_wrong() -> None:
     rng = np.random.default_rng(5)
     limit = Limit(name="x", unit="mA", min=9.0, max=10.0, rule="simple")
     for value in (9.1, 9.5, 9.9, 10.2):
-        decision = decide(value, 0.6, limit)
-        true = rng.normal(value, 0.3, 200_000)
+        decision = decide(value, 0.4, limit)
+        true = rng.normal(value, 0.2, 200_000)
         outside = np.mean((true > 10.0) | (true < 9.0))
         stated = decision.false_accept if decision.state is State.PASS else 1 - (decision.false_reject or 0.0)
         assert stated == pytest.approx(outside, abs=0.005)
+
+
+@pytest.mark.parametrize("rule", ["simple", "guarded", "non-binary"])
+def test_an_uncertainty_as_large_as_the_limit_judges_only_what_is_clear(rule: Rule) -> None:
+    limit = replace(CURRENT, rule=rule)
+    unfit = decide(5e-6, 115e-6, limit)
+    assert (unfit.state, unfit.false_accept, unfit.false_reject) == (State.INCONCLUSIVE, None, None)
+    assert unfit.reason == "U = 0.00012 A is too large to judge deep_sleep_current at most 1e-05 A (no source)"
+    assert decide(200e-6, 115e-6, limit).state is State.FAIL
+    both = Limit(name="x", unit="V", min=3.2, max=3.4, rule=rule)
+    assert decide(3.3, 0.11, both).state is State.INCONCLUSIVE
+    assert decide(3.3, 0.09, both).state is State.PASS
+    assert decide(-0.5, 0.04, Limit(name="x_increase", unit="1", max=0.03, rule=rule)).state is State.PASS
