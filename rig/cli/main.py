@@ -130,6 +130,7 @@ def _add_run(parser: argparse.ArgumentParser, *, bench: bool) -> None:
     parser.add_argument("--run-dir", type=Path, help="folder of the run record (default: runs/<time>)")
     parser.add_argument("--flash", choices=("auto", "always", "never"), default="auto")
     parser.add_argument("--limits", type=Path, help="limits file (default: the test plans' own)")
+    parser.add_argument("--baseline", type=Path, metavar="RUN", help="earlier run to compare the measurements with")
     parser.add_argument("--profile", choices=("lab", "release"), default="lab", help="how fuses and images are judged")
     parser.add_argument("--only", metavar="ID,ID", help="run only the tests that verify one of these requirements")
     parser.add_argument("-k", dest="keyword", metavar="EXPRESSION", help="run only tests whose names match")
