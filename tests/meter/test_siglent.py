@@ -35,7 +35,7 @@ def test_a_sleeping_board_is_read_with_its_uncertainty(meter: Meter, board: Any)
     assert result.expanded_uncertainty is not None
     assert result.value == pytest.approx(5e-6, abs=result.expanded_uncertainty)
     assert result.value == pytest.approx(5e-6, rel=1e-3, abs=4 * zero.standard_uncertainty_a)
-    floor = measure_floor(meter, duration_s=0.2)
+    floor = measure_floor(meter, wanted=0.01, max_duration_s=1.0)
     assert floor.range_a == 200e-6
     assert [step.range_a for step in floor.steps] == [2.0, 20e-3]
     assert floor.measurement("sleep").value == pytest.approx(5e-6, abs=result.expanded_uncertainty)
