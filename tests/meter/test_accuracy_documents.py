@@ -14,6 +14,12 @@ from rig.meter.scpi.declaration import load_declaration
 
 FOLDER = Path(str(files("rig.meter") / "accuracy"))
 DOCUMENTS = sorted(FOLDER.glob("*.yaml"))
+DRIVERS = sorted(path.stem for path in (FOLDER.parent / "instruments").glob("*.yaml"))
+#: Where the documents are not called as the driver is.
+DOCUMENTS_OF = {
+    "keysight-34465a": ("keysight-34465a", "keysight-34470a"),
+    "keysight-n6705c": ("keysight-n6781a",),
+}
 FIGURES = ("reading_ppm", "range_ppm")
 
 
@@ -45,11 +51,13 @@ def test_no_document_is_half_filled(path: Path) -> None:
             assert len(reason) > 20
 
 
-@pytest.mark.parametrize("driver", ["keysight-34465a", "siglent-sdm3065x"])
+@pytest.mark.parametrize("driver", DRIVERS)
 def test_a_document_has_every_range_of_its_driver(driver: str) -> None:
-    accuracy = load_accuracy(FOLDER / f"{driver}.yaml")
-    for range_a in load_declaration(driver).ranges_a:
-        assert accuracy.figures(range_a).range_a == range_a
+    declaration = load_declaration(driver)
+    for name in DOCUMENTS_OF.get(driver, (driver,)):
+        accuracy = load_accuracy(FOLDER / f"{name}.yaml")
+        for range_a in declaration.ranges_a:
+            assert accuracy.figures(range_a).range_a == range_a
 
 
 def readings(path: Path, range_a: float, current_a: float) -> Waveform:
