@@ -1,6 +1,7 @@
 """From a PPK2's bytes and the times they came at to samples with every lost one counted. No port here."""
 
 import math
+from collections import deque
 from dataclasses import dataclass
 
 from rig.meter.ppk2_words import COUNTER_MODULUS, INTERVAL_S, Framer, Words
@@ -21,8 +22,10 @@ STRETCHES = 8
 LEAST_STRETCHES = 3
 #: They agree when they differ by less than this share of how much too late they all are. On a busy host they do not.
 AGREEMENT = 0.5
-#: How far from a multiple of 64 samples a delay may be and still count as that multiple.
+#: How far from a multiple of 64 samples a delay may be and still count as that multiple,
 CLEAR_S = 2e-4
+#: where so many chunks came that early: a single one on a busy host can be anywhere.
+CLEAR_CHUNKS = 3
 
 WRAP_S = COUNTER_MODULUS * INTERVAL_S
 
@@ -46,6 +49,7 @@ class Delay:
     def __init__(self) -> None:
         self._least_s = self._earlier_s = math.inf
         self._since_s = -math.inf
+        self._recent_s: deque[float] = deque(maxlen=200)
 
     @property
     def least_s(self) -> float:
@@ -55,6 +59,11 @@ class Delay:
         if arrived_s - self._since_s > STRETCHES * STRETCH_S:
             self._earlier_s, self._least_s, self._since_s = self._least_s, math.inf, arrived_s
         self._least_s = min(self._least_s, delay_s)
+        self._recent_s.append(delay_s)
+
+    def clear(self) -> bool:
+        """Say whether the least delay is that of several chunks, and not the luck of one."""
+        return sum(delay_s <= self.least_s + CLEAR_S for delay_s in self._recent_s) >= CLEAR_CHUNKS
 
 
 class Stream:
@@ -73,6 +82,7 @@ class Stream:
         self._delay = Delay()
         self._held: list[Words | int] = []
         self._held_s = 0.0
+        self._after = Delay()
         self._least_s = math.inf
         self._stretches_s: list[float] = []
         self._stretch_s = self._heard_s = 0.0
@@ -99,6 +109,7 @@ class Stream:
         delay_s = arrived_s - self.counted * INTERVAL_S
         self._least_s = min(self._least_s, delay_s)
         if self._held:
+            self._after.add(delay_s, arrived_s)
             return pieces + (self._decide() if arrived_s - self._held_s >= DECISION_S else [])
         if self.latest_start_s is None or delay_s <= self._delay.least_s + STEADY_S:
             self._prove(delay_s)
@@ -120,7 +131,7 @@ class Stream:
             return self._settle(piece)
         if isinstance(piece, int):
             if not self._held:
-                self._held_s, self._least_s = arrived_s, math.inf
+                self._held_s, self._least_s, self._after = arrived_s, math.inf, Delay()
             self.counted += piece
             self._held.append(piece)
             return []
@@ -153,15 +164,14 @@ class Stream:
         growth_s = self._least_s - self._delay.least_s
         wraps = max(round(growth_s / WRAP_S), 0) if math.isfinite(growth_s) else 0
         # Of several losses together nothing tells which one was the longer.
-        certain = abs(growth_s - wraps * WRAP_S) <= CLEAR_S and (
-            not wraps or sum(isinstance(piece, int) for piece in self._held) == 1
-        )
+        alone = not wraps or sum(isinstance(piece, int) for piece in self._held) == 1
+        clear = self._delay.clear() and self._after.clear() and abs(growth_s - wraps * WRAP_S) <= CLEAR_S
         held, self._held = self._held, []
         extra = self._add(wraps)
         pieces: list[Words | Lost] = []
         for piece in held:
             if isinstance(piece, int):
-                pieces.append(Lost(piece + extra, certain))
+                pieces.append(Lost(piece + extra, certain=alone and clear))
                 extra = 0
             else:
                 pieces.append(piece)
