@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from rig.meter.accuracy import Accuracy
+from rig.meter.ppk2 import Ppk2
 from rig.meter.protocol import Meter
 from rig.meter.scpi.declaration import load_declaration
 from rig.meter.scpi.meter import Output, ScpiMeter
@@ -11,7 +12,7 @@ from rig.meter.scpi.siglent import Siglent
 from rig.meter.scpi.truevolt import Truevolt
 
 ScpiDriver = Literal["keysight-34465a", "siglent-sdm3065x"]
-Driver = ScpiDriver
+Driver = Literal[ScpiDriver, "nordic-ppk2"]
 
 SCPI_FAMILIES: dict[ScpiDriver, type[ScpiMeter]] = {"keysight-34465a": Truevolt, "siglent-sdm3065x": Siglent}
 
@@ -27,4 +28,6 @@ def open_meter(
 
     *address* is a VISA resource name, or a serial port where the driver is for an instrument that has one.
     """
+    if driver == "nordic-ppk2":
+        return Ppk2(address, accuracy, on_errors, output)
     return SCPI_FAMILIES[driver](address, load_declaration(driver), accuracy, on_errors, output)
