@@ -7,12 +7,13 @@ from rig.meter.accuracy import Accuracy
 from rig.meter.protocol import Meter
 from rig.meter.scpi.declaration import load_declaration
 from rig.meter.scpi.meter import Output, ScpiMeter
+from rig.meter.scpi.siglent import Siglent
 from rig.meter.scpi.truevolt import Truevolt
 
-ScpiDriver = Literal["keysight-34465a"]
+ScpiDriver = Literal["keysight-34465a", "siglent-sdm3065x"]
 Driver = ScpiDriver
 
-SCPI_FAMILIES: dict[ScpiDriver, type[ScpiMeter]] = {"keysight-34465a": Truevolt}
+SCPI_FAMILIES: dict[ScpiDriver, type[ScpiMeter]] = {"keysight-34465a": Truevolt, "siglent-sdm3065x": Siglent}
 
 
 def open_meter(

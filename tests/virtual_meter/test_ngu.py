@@ -138,7 +138,7 @@ def ranges_after_a_wake(desk: Desk) -> list[float]:
     desk.pass_ms(280)
     current = desk.fetch()[:, 1].astype(float)
     wanted = ((40, 5e-6), (50.5, 5e-3), (53, 5e-3), (56, 5e-6), (70, 5e-6))
-    return [round(float(current[round(ms * 500)] - amps) * 1e3, 6) for ms, amps in wanted]
+    return [float(f"{(current[round(ms * 500)] - amps) * 1e3:.3g}") for ms, amps in wanted]
 
 
 def test_ranging_stops_at_one_milliampere_unless_told_otherwise() -> None:

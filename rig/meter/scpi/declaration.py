@@ -14,6 +14,7 @@ from pydantic import AfterValidator, ConfigDict, Field, PositiveFloat, PositiveI
 
 from rig.formats.checked_yaml import CheckedModel, load_checked
 from rig.meter.protocol import TriggerSource
+from rig.meter.visa import TIMEOUT_S
 
 #: What a group of commands may be filled with.
 PLACEHOLDERS = (
@@ -101,13 +102,17 @@ class Status(CheckedModel):
 
 
 class Declaration(CheckedModel):
-    """The file of one instrument; see :class:`rig.meter.protocol.Capabilities` for what its figures mean."""
+    """The file of one instrument; see :class:`rig.meter.protocol.Capabilities` for what its figures mean.
+
+    ``readback`` is left out where the instrument does not tell its settings in seconds; its family then asks.
+    """
 
     title: str
     models: tuple[str, ...] = Field(min_length=1)
     ranges_a: tuple[PositiveFloat, ...] = Field(min_length=1)
     safe_range_a: PositiveFloat
     range_settling_s: float = Field(ge=0)
+    answer_timeout_s: PositiveFloat = TIMEOUT_S
     min_interval_s: PositiveFloat
     max_samples: PositiveInt | None = None
     max_pretrigger: int = Field(0, ge=0)
@@ -119,7 +124,7 @@ class Declaration(CheckedModel):
     aperture: Aperture | None = None
     options: Options | None = None
     commands: Commands
-    readback: Readback
+    readback: Readback | None = None
     tolerated_errors: tuple[int, ...] = ()
     status: Status | None = None
 
