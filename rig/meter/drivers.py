@@ -7,14 +7,20 @@ from rig.meter.accuracy import Accuracy
 from rig.meter.ppk2 import Ppk2
 from rig.meter.protocol import Meter
 from rig.meter.scpi.declaration import load_declaration
+from rig.meter.scpi.keithley import Keithley
 from rig.meter.scpi.meter import Output, ScpiMeter
 from rig.meter.scpi.siglent import Siglent
 from rig.meter.scpi.truevolt import Truevolt
 
-ScpiDriver = Literal["keysight-34465a", "siglent-sdm3065x"]
+ScpiDriver = Literal["keysight-34465a", "keithley-dmm6500", "keithley-dmm7510", "siglent-sdm3065x"]
 Driver = Literal[ScpiDriver, "nordic-ppk2"]
 
-SCPI_FAMILIES: dict[ScpiDriver, type[ScpiMeter]] = {"keysight-34465a": Truevolt, "siglent-sdm3065x": Siglent}
+SCPI_FAMILIES: dict[ScpiDriver, type[ScpiMeter]] = {
+    "keysight-34465a": Truevolt,
+    "keithley-dmm6500": Keithley,
+    "keithley-dmm7510": Keithley,
+    "siglent-sdm3065x": Siglent,
+}
 
 
 def open_meter(
