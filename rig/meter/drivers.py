@@ -7,12 +7,13 @@ from rig.meter.accuracy import Accuracy
 from rig.meter.protocol import Meter
 from rig.meter.scpi.declaration import load_declaration
 from rig.meter.scpi.meter import Output, ScpiMeter
+from rig.meter.scpi.n6705 import N6705
 from rig.meter.scpi.truevolt import Truevolt
 
-ScpiDriver = Literal["keysight-34465a"]
+ScpiDriver = Literal["keysight-34465a", "keysight-n6705c"]
 Driver = ScpiDriver
 
-SCPI_FAMILIES: dict[ScpiDriver, type[ScpiMeter]] = {"keysight-34465a": Truevolt}
+SCPI_FAMILIES: dict[ScpiDriver, type[ScpiMeter]] = {"keysight-34465a": Truevolt, "keysight-n6705c": N6705}
 
 
 def open_meter(

@@ -82,10 +82,25 @@ class Options(CheckedModel):
 
 
 class Readback(CheckedModel):
-    """The queries by which the instrument tells what it made of the settings; aperture None: it is the interval."""
+    """The queries by which the instrument tells what it made of the settings.
+
+    ``aperture_s`` None: it is the interval. ``output``: whether the output is on.
+    """
 
     interval_s: str
     aperture_s: str | None = None
+    output: str | None = None
+
+
+class Log(CheckedModel):
+    """A second way to record, which streams: for intervals that it can do, with nothing before the trigger."""
+
+    min_interval_s: PositiveFloat
+    sampling: Group
+    trigger: dict[TriggerSource, Group]
+    start: Group
+    abort: Group
+    readback: Readback
 
 
 class Status(CheckedModel):
@@ -120,6 +135,7 @@ class Declaration(CheckedModel):
     options: Options | None = None
     commands: Commands
     readback: Readback
+    log: Log | None = None
     tolerated_errors: tuple[int, ...] = ()
     status: Status | None = None
 
@@ -131,16 +147,22 @@ class Declaration(CheckedModel):
             raise ValueError("safe_range_a: is none of ranges_a")
         if missing := [source for source in self.triggers if source not in self.commands.trigger]:
             raise ValueError(f"commands.trigger: nothing for {', '.join(missing)}")
+        if self.output and self.readback.output is None:
+            raise ValueError("readback.output: nothing tells whether the output is on")
         for have, group in ((self.seamless, "seamless"), (self.output, "output")):
             if have != bool(getattr(self.commands, group)):
                 raise ValueError(f"{group}: the capability and commands.{group} go together")
         return self
 
-    def filled(self, group: Group, trigger: TriggerSource = "immediate", **values: Any) -> list[str]:
-        """Return the commands of *group* with *values*, those of *trigger* where the group leaves room for them."""
-        commands = [
-            one for command in group for one in (self.commands.trigger[trigger] if command == TRIGGER else (command,))
-        ]
+    def filled(
+        self, group: Group, trigger: TriggerSource = "immediate", log: Log | None = None, **values: Any
+    ) -> list[str]:
+        """Return the commands of *group* with *values*, those of *trigger* where the group leaves room for them.
+
+        *log* is given where the group is one of its groups.
+        """
+        triggers = (log or self.commands).trigger
+        commands = [one for command in group for one in (triggers[trigger] if command == TRIGGER else (command,))]
         return [command.format(**values) for command in commands]
 
 

@@ -238,12 +238,14 @@ class ExternalLog:
     def _row_values(self, readings: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return average, and minimum and maximum, of current and then of voltage; shape (rows, parameters)."""
         columns = []
-        for wanted, values in zip((self._sense.current, self._sense.voltage), readings, strict=True):
+        sense = self._sense
+        kinds = ((sense.current, sense.current_min_max), (sense.voltage, sense.voltage_min_max))
+        for (wanted, min_max), values in zip(kinds, readings, strict=True):
             if not wanted:
                 continue
             # An overloaded reading makes the whole row one.
             highest = np.abs(values).max(axis=1)
             columns.append(np.where(highest > 1e37, 9.9e37, values.mean(axis=1)))
-            if self._sense.min_max:
+            if min_max:
                 columns += [values.min(axis=1), values.max(axis=1)]
         return np.array(columns).T
