@@ -8,12 +8,18 @@ from rig.meter.protocol import Meter
 from rig.meter.scpi.declaration import load_declaration
 from rig.meter.scpi.meter import Output, ScpiMeter
 from rig.meter.scpi.n6705 import N6705
+from rig.meter.scpi.ngu import Ngu
 from rig.meter.scpi.truevolt import Truevolt
 
-ScpiDriver = Literal["keysight-34465a", "keysight-n6705c"]
+ScpiDriver = Literal["keysight-34465a", "keysight-n6705c", "rohde-schwarz-ngu201", "rohde-schwarz-ngm202"]
 Driver = ScpiDriver
 
-SCPI_FAMILIES: dict[ScpiDriver, type[ScpiMeter]] = {"keysight-34465a": Truevolt, "keysight-n6705c": N6705}
+SCPI_FAMILIES: dict[ScpiDriver, type[ScpiMeter]] = {
+    "keysight-34465a": Truevolt,
+    "keysight-n6705c": N6705,
+    "rohde-schwarz-ngu201": Ngu,
+    "rohde-schwarz-ngm202": Ngu,
+}
 
 
 def open_meter(

@@ -116,7 +116,11 @@ class Status(CheckedModel):
 
 
 class Declaration(CheckedModel):
-    """The file of one instrument; see :class:`rig.meter.protocol.Capabilities` for what its figures mean."""
+    """The file of one instrument; see :class:`rig.meter.protocol.Capabilities` for what its figures mean.
+
+    ``ranging_settles_s`` is how long after a larger current one that ranges by itself may still be on a wider range;
+    None: nobody knows.
+    """
 
     title: str
     models: tuple[str, ...] = Field(min_length=1)
@@ -130,6 +134,7 @@ class Declaration(CheckedModel):
     trigger_latency_s: float = Field(0.0, ge=0)
     voltage: bool = False
     seamless: bool = False
+    ranging_settles_s: PositiveFloat | None = None
     output: bool = False
     aperture: Aperture | None = None
     options: Options | None = None

@@ -34,8 +34,6 @@ MEASURING = 1 << 5
 ARMING_S = 0.02
 #: The pretrigger is taken to be full after this much more than its time: clock error, and arming.
 PRETRIGGER_SLACK = 1.01
-#: How long after a larger current the wider range may still be in use. Assumed: no document has a figure.
-SETTLING_S = 0.02
 ROW = 4
 ROWS_PER_QUERY = 8192
 #: The FIFO of the log holds "about 20 seconds": after this long without being emptied it may have run over.
@@ -105,6 +103,12 @@ class N6705(ScpiMeter):
             raise MeterError(f"{self.where}: refused the capture: {'; '.join(refused)}")
         return between
 
+    def ranger(self, plan: CapturePlan) -> WidestPossible:
+        """Return what names the range of each sample of *plan*."""
+        settles_s = self.declaration.ranging_settles_s
+        assert settles_s is not None
+        return WidestPossible(plan.ranges_a, math.ceil(settles_s / plan.interval_s))
+
     def status_reasons(self) -> list[str]:
         """Return what the output did during the capture that makes it invalid."""
         status = self.declaration.status
@@ -112,11 +116,6 @@ class N6705(ScpiMeter):
         condition, event = self.session.query_integers(*status.queries)
         self.session.drain_errors("capture")
         return status.reasons(condition | event)
-
-
-def ranger(plan: CapturePlan) -> WidestPossible:
-    """Return what names the range of each sample of *plan*."""
-    return WidestPossible(plan.ranges_a, math.ceil(SETTLING_S / plan.interval_s))
 
 
 class ScopeAcquisition:
@@ -143,7 +142,9 @@ class ScopeAcquisition:
         if self._session.query_integers("STAT:OPER:COND? (@1)")[0] & MEASURING:
             return Drained((), finished=False)
         current = self._fetch("FETC:ARR:CURR? (@1)")
-        block = Block(current, self._fetch("FETC:ARR:VOLT? (@1)"), changes=ranger(self._plan).changes(current))
+        block = Block(
+            current, self._fetch("FETC:ARR:VOLT? (@1)"), changes=self._meter.ranger(self._plan).changes(current)
+        )
         return Drained((block,), finished=True)
 
     def conclude(self, received: int) -> Conclusion:
@@ -169,7 +170,7 @@ class LogAcquisition:
         self._meter = meter
         self._session = meter.session
         self._plan = plan
-        self._ranger = ranger(plan)
+        self._ranger = meter.ranger(plan)
         self._pace = Pace(plan.interval_s)
         self._running = self._ended = False
         self._received = 0
