@@ -59,6 +59,20 @@ def build_parser() -> argparse.ArgumentParser:
     _add_capture(capture)
     _add_json(capture)
 
+    energy = commands.add_parser("energy", help="charge, energy and statistics of the phases of a recorded current")
+    energy.add_argument("file", type=Path, metavar="FILE", help="a recording (.f32)")
+    _add_phases(energy)
+    energy.add_argument("--voltage", type=float, metavar="V", help="of the supply, where none was measured")
+    energy.add_argument("--plot", type=Path, metavar="FILE.html", help="draw the current and its phases there")
+    _add_json(energy)
+
+    export = commands.add_parser("export", help="write a recorded current for other programs")
+    export.add_argument("file", type=Path, metavar="FILE", help="a recording (.f32)")
+    export.add_argument("--format", choices=("jls", "parquet", "csv"), required=True)
+    export.add_argument("--out", type=Path, metavar="FILE", help="(default: beside the recording)")
+    _add_phases(export)
+    _add_json(export)
+
     image = commands.add_parser(
         "image", help="explain a firmware image, a partition or a whole flash, and what is wrong"
     )
@@ -132,6 +146,16 @@ def _add_carrier(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_phases(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--phase",
+        action="append",
+        default=[],
+        metavar="NAME=START..END",
+        help="a stretch in seconds after the first sample; may be given several times (default: the whole capture)",
+    )
+
+
 def _add_filters(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("words", nargs="*", metavar="WORD", help="only rows that have every word in one of their texts")
     parser.add_argument("--area", help="only ids with these letters, such as PSK")
@@ -192,6 +216,14 @@ def _dispatch(options: argparse.Namespace) -> int:
             from rig.cli.capture import capture_current
 
             return capture_current(options)
+        case "energy":
+            from rig.cli.energy import show_energy
+
+            return show_energy(options)
+        case "export":
+            from rig.cli.energy import export
+
+            return export(options)
         case "image":
             from rig.cli import image
 

@@ -6,12 +6,12 @@ of two partial blocks. A recording of any length has no more than ``MOST_BLOCKS`
 file are given back while the pass goes on: memory is bounded whatever the file holds.
 """
 
-import mmap
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rig.energy.mapped import Pages
 from rig.energy.pyramid import Pyramid
 
 #: Samples of a block; twice as many, and so on, where there would be more than MOST_BLOCKS of them.
@@ -19,8 +19,6 @@ BLOCK = 4096
 MOST_BLOCKS = 1 << 18
 #: Samples summed at a time: with their float64 copies they fit the second-level cache.
 BATCH = 1 << 16
-#: Bytes of a mapped file that are read before they are given back.
-MAPPED = 1 << 22
 
 #: What is summed: samples that are there, their currents, the squares of those, and voltage times current.
 COUNT, CURRENT, SQUARE, POWER = range(4)
@@ -88,13 +86,13 @@ class Engine:
         sums = np.zeros((blocks, self._track.ranges, 4))
         at_a_time = max(BATCH // block, 1)
         wide = np.empty((len(self._columns), at_a_time, block))
-        mappings = [_Mapping(array) for array in (self._track.current, self._track.voltage) if array is not None]
+        mapped = [Pages(array) for array in (self._track.current, self._track.voltage) if array is not None]
         for first in range(0, blocks, at_a_time):
             last = min(first + at_a_time, blocks)
             batch = slice(first, last)
             self._sum(first * block, wide[:, : last - first], sums[batch], low[batch], high[batch])
-            for mapping in mappings:
-                mapping.give_back(last * block)
+            for pages in mapped:
+                pages.read_until(last * block)
         return sums
 
     def _tally(self, first: int, last: int) -> Totals:
@@ -156,23 +154,6 @@ class Engine:
             parts[POWER] = np.add.reduceat(current * voltage[0], cuts)
         for quantity, weights in enumerate(parts):
             sums[..., quantity] = np.bincount(cells, weights, sums[..., 0].size).reshape(rows, -1)
-
-
-class _Mapping:
-    """The pages of a mapped file; of an array that is no mapped file there are none to give back."""
-
-    def __init__(self, array: Floats) -> None:
-        whole = isinstance(array, np.memmap) and array.offset == 0
-        self._map = array.base if whole and isinstance(array.base, mmap.mmap) else None
-        self._given_back = 0
-
-    def give_back(self, samples: int) -> None:
-        """Give back what lies before *samples*, as soon as it is worth a call."""
-        if self._map is None:
-            return
-        while self._given_back + MAPPED <= samples * np.dtype(np.float32).itemsize:
-            self._map.madvise(mmap.MADV_DONTNEED, self._given_back, MAPPED)
-            self._given_back += MAPPED
 
 
 def _row_sums(wide: Sums) -> Sums:

@@ -206,6 +206,15 @@ class Waveform:
         start, end = (start_s - t0_s) / self.interval_s, (end_s - t0_s) / self.interval_s
         return self._checked(start, end, start_uncertainty_s, end_uncertainty_s, most_lost=most_lost)
 
+    def between(self, start_s: float, end_s: float, *, most_lost: float = 0.0) -> "Window":
+        """Return the stretch between two times after the first sample: that very stretch, so its edges are sharp.
+
+        Raises:
+            WaveformError: as :meth:`window`, except that no alignment is needed.
+        """
+        start, end = start_s / self.interval_s, end_s / self.interval_s
+        return self._checked(start, end, 0.0, 0.0, most_lost=most_lost, sharp=True)
+
     def whole(self, *, most_lost: float = 0.0) -> "Window":
         """Return the whole recording as a window, which needs no alignment and has sharp edges."""
         return self._checked(0.0, float(len(self.samples)), 0.0, 0.0, most_lost=most_lost, sharp=True)
@@ -284,8 +293,8 @@ class Waveform:
 class Window:
     """A stretch of a waveform between two positions counted in samples.
 
-    ``start_uncertainty_s`` and ``end_uncertainty_s`` are the half-widths of its two marks. A *sharp* window consists
-    of whole samples by definition and has no uncertain edges.
+    ``start_uncertainty_s`` and ``end_uncertainty_s`` are the half-widths of its two marks. A *sharp* window is that
+    stretch by definition and has no uncertain edges.
     """
 
     waveform: Waveform

@@ -9,9 +9,12 @@ from rig.meter.scpi.declaration import load_declaration
 from rig.meter.scpi.meter import Output, ScpiMeter
 from rig.meter.scpi.n6705 import N6705
 from rig.meter.scpi.ngu import Ngu
+from rig.meter.scpi.siglent import Siglent
 from rig.meter.scpi.truevolt import Truevolt
 
-ScpiDriver = Literal["keysight-34465a", "keysight-n6705c", "rohde-schwarz-ngu201", "rohde-schwarz-ngm202"]
+ScpiDriver = Literal[
+    "keysight-34465a", "keysight-n6705c", "rohde-schwarz-ngu201", "rohde-schwarz-ngm202", "siglent-sdm3065x"
+]
 Driver = ScpiDriver
 
 SCPI_FAMILIES: dict[ScpiDriver, type[ScpiMeter]] = {
@@ -19,6 +22,7 @@ SCPI_FAMILIES: dict[ScpiDriver, type[ScpiMeter]] = {
     "keysight-n6705c": N6705,
     "rohde-schwarz-ngu201": Ngu,
     "rohde-schwarz-ngm202": Ngu,
+    "siglent-sdm3065x": Siglent,
 }
 
 

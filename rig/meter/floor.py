@@ -1,11 +1,16 @@
 """The sleep floor: a current of microamperes, read on the narrowest range that is safe."""
 
+import math
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
+from rig.clock import now_s
 from rig.energy import Measurement, Waveform, mean_of_readings
 from rig.meter.protocol import Meter
 
-#: What a board may draw when it wakes: the measurement begins on the narrowest range that holds it, and ends there.
+#: What a board may draw when it boots and transmits, in ampere.
 AWAKE_A = 1.0
 #: A range that is narrower by more than this is not judged from here: the offset of this one could hide what flows.
 MAX_STEP = 100.0
@@ -16,24 +21,37 @@ MAX_BURDEN_V = 0.1
 STEP_APERTURE_S = 0.01
 STEP_READINGS = 10
 APERTURE_S = 0.02
-MIN_READINGS = 10
+PILOT_READINGS = 10
+MIN_READINGS = 50
+#: So many times its own uncertainty may one half of the readings differ from the other, in a current that has settled.
+DRIFT_FACTOR = 4.0
+COVERAGE_FACTOR = 2.0
 
 
 @dataclass(frozen=True)
 class FloorStep:
-    """One range on the way down, its readings in ampere and why the next range was or was not entered."""
+    """One range on the way down: when it was read, its readings in ampere, which range is next, and why."""
 
     range_a: float
     readings_a: tuple[float, ...]
     decision: str
+    start_s: float
+    end_s: float
 
 
 @dataclass(frozen=True)
 class Floor:
-    """The readings of a quiet current and how their range was found."""
+    """The readings of a quiet current, when they were taken (rig's clock), and how their range was found.
+
+    At ``raised_s`` the range on which the board can wake, ``raised_to_a``, was in force again.
+    """
 
     readings: Waveform
     steps: tuple[FloorStep, ...]
+    start_s: float
+    end_s: float
+    raised_s: float
+    raised_to_a: float
 
     @property
     def range_a(self) -> float:
@@ -43,38 +61,70 @@ class Floor:
         """Return the mean current in ampere with its budget."""
         return mean_of_readings(name, self.readings)
 
+    @property
+    def settled(self) -> bool:
+        """Return whether both halves of the readings tell the same current, give or take their spread."""
+        first, second = np.array_split(self.readings.samples.astype(np.float64), 2)
+        doubt_a = math.hypot(_standard_error(first), _standard_error(second))
+        return abs(float(first.mean() - second.mean())) <= DRIFT_FACTOR * doubt_a
 
-def measure_floor(meter: Meter, *, duration_s: float) -> Floor:
-    """Measure the current of a sleeping board over *duration_s*, and return to a range on which it may wake.
 
-    Each range is chosen after a reading on a wider one: the narrowest that holds the reading, its uncertainty included,
-    with room to spare. So no range is overloaded, and the board keeps its supply. A meter without fixed ranges chooses
-    for itself. The caller sees to it that the board does not wake before this returns.
+def board_range_a(meter: Meter) -> float | None:
+    """Return the narrowest range on which the board can boot and transmit; None for a meter without fixed ranges."""
+    ranges_a = meter.capabilities.ranges_a
+    if not ranges_a:
+        return None
+    return next((range_a for range_a in ranges_a if range_a >= AWAKE_A), ranges_a[-1])
+
+
+def measure_floor(meter: Meter, *, wanted: float, max_duration_s: float) -> Floor:
+    """Measure the current of a sleeping board, and return to the range on which it can wake.
+
+    Each range is chosen after readings on a wider one: the narrowest that holds them, their uncertainty included, with
+    room to spare. So no range is overloaded, and the board keeps its supply. A meter without fixed ranges chooses for
+    itself. On the last range it is read for as long as the readings' spread needs to fall below the share *wanted* of
+    their mean (k = 2), a second at the least and *max_duration_s* at most. The caller sees to it that the board does
+    not wake before this returns.
 
     Raises:
         CaptureInvalid: the current rose beyond the range while it was being measured.
         MeterError: the meter failed.
     """
-    count = max(round(duration_s / APERTURE_S), MIN_READINGS)
-    ranges_a = meter.capabilities.ranges_a
-    if not ranges_a:
-        return Floor(meter.read_current(range_a=None, aperture_s=APERTURE_S, count=count), ())
-    awake_a = next((range_a for range_a in ranges_a if range_a >= AWAKE_A), ranges_a[-1])
     steps: list[FloorStep] = []
+    awake_a = board_range_a(meter)
     try:
-        chosen_a = _step_down(meter, awake_a, steps)
+        chosen_a = None if awake_a is None else _step_down(meter, awake_a, steps)
+        start_s = now_s()
+        pilot = meter.read_current(range_a=chosen_a, aperture_s=APERTURE_S, count=PILOT_READINGS)
+        count = _enough(pilot, wanted, round(max_duration_s / APERTURE_S))
         readings = meter.read_current(range_a=chosen_a, aperture_s=APERTURE_S, count=count)
+        end_s = now_s()
     finally:
-        meter.set_range(awake_a)
-    return Floor(readings, tuple(steps))
+        if awake_a is not None:
+            meter.set_range(awake_a)
+    return Floor(readings, tuple(steps), start_s, end_s, now_s(), awake_a or readings.range_a)
+
+
+def _enough(pilot: Waveform, wanted: float, most: int) -> int:
+    """Return how many readings like those of *pilot* have a mean that is known to *wanted* of itself."""
+    readings = pilot.samples.astype(np.float64)
+    goal_a = wanted * abs(float(readings.mean())) / COVERAGE_FACTOR
+    needed = math.ceil((float(readings.std(ddof=1)) / goal_a) ** 2) if goal_a else most
+    return min(max(needed, MIN_READINGS), most)
+
+
+def _standard_error(readings: NDArray[np.float64]) -> float:
+    return float(readings.std(ddof=1)) / math.sqrt(len(readings))
 
 
 def _step_down(meter: Meter, range_a: float, steps: list[FloorStep]) -> float:
     """Return the narrowest range that may be entered from *range_a*, going there over those between."""
     while range_a > meter.capabilities.ranges_a[0]:
+        start_s = now_s()
         probe = meter.read_current(range_a=range_a, aperture_s=STEP_APERTURE_S, count=STEP_READINGS)
         next_a, decision = _narrowest(meter, probe)
-        steps.append(FloorStep(range_a, tuple(float(value) for value in probe.samples), decision))
+        readings_a = tuple(float(value) for value in probe.samples)
+        steps.append(FloorStep(range_a, readings_a, decision, start_s, now_s()))
         if next_a >= range_a:
             break
         range_a = next_a

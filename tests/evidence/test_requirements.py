@@ -28,7 +28,7 @@ ROWS_OF_AREA = {
     "WIR": 7,
     "EXH": 5,
     "PLT": 8,
-    "ENE": 11,
+    "ENE": 21,
     "HIP": 1,
 }
 CORE = """

@@ -196,7 +196,7 @@ def test_without_a_document_there_is_no_accuracy(virtual: Any, board: Any, tmp_p
         with meter.capture(**settings(tmp_path, duration_s=0.01)) as capture:
             waveform = capture.result(timeout_s=10)
         assert not waveform.accuracy
-        assert measure_floor(meter, duration_s=0.1).measurement("floor").expanded_uncertainty is None
+        assert measure_floor(meter, wanted=0.01, max_duration_s=0.1).measurement("floor").expanded_uncertainty is None
 
 
 def test_a_meter_that_dies_in_a_capture_is_one_clear_error(
@@ -220,7 +220,7 @@ def test_floor_goes_down_only_as_far_as_it_may_and_comes_back(meter: Meter, boar
     for current_a, range_a, last_step_a in ((5e-6, 100e-6, 10e-3), (800e-6, 10e-3, 10e-3), (21e-3, 0.1, 0.1)):
         board.current(current_a)
         board.voltages()
-        floor = measure_floor(meter, duration_s=0.2)
+        floor = measure_floor(meter, wanted=0.01, max_duration_s=0.2)
         assert floor.range_a == range_a
         assert [step.range_a for step in floor.steps] == [1.0, last_step_a]
         assert all(len(step.readings_a) == 10 for step in floor.steps)
@@ -238,7 +238,7 @@ def test_a_board_that_wakes_on_the_lowest_range_loses_its_supply_and_the_floor_i
     board.current(5e-6)
     board.current(28e-3, time.monotonic_ns() + 1_000_000_000)
     with pytest.raises(CaptureInvalid, match="overload"):
-        measure_floor(meter, duration_s=2.0)
+        measure_floor(meter, wanted=0.01, max_duration_s=2.0)
     assert 0.0 in board.voltages()
     board.current(28e-3)
     assert board.voltages() == []  # it is back on the 1 A range already, at the voltage last announced

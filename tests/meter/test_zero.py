@@ -20,7 +20,7 @@ def test_a_zero_takes_the_offset_away_and_the_recording_says_so(
     assert 0 < abs(found[100e-6].mean_a) < offset_limit_a
     assert found[100e-6].standard_uncertainty_a < offset_limit_a / 20
     board.current(5e-6)
-    mean_a = measure_floor(meter, duration_s=0.5).measurement("floor").value
+    mean_a = measure_floor(meter, wanted=0.001, max_duration_s=0.5).measurement("floor").value
     # What is left is the gain, 500 ppm, and noise: the offset could be 10 nA.
     assert mean_a == pytest.approx(5e-6, abs=4e-9)
     path = tmp_path / "x.f32"

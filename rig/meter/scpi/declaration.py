@@ -14,6 +14,7 @@ from pydantic import AfterValidator, ConfigDict, Field, PositiveFloat, PositiveI
 
 from rig.formats.checked_yaml import CheckedModel, load_checked
 from rig.meter.protocol import TriggerSource
+from rig.meter.visa import TIMEOUT_S
 
 #: What a group of commands may be filled with.
 PLACEHOLDERS = (
@@ -82,14 +83,10 @@ class Options(CheckedModel):
 
 
 class Readback(CheckedModel):
-    """The queries by which the instrument tells what it made of the settings.
-
-    ``aperture_s`` None: it is the interval. ``output``: whether the output is on.
-    """
+    """The queries by which the instrument tells what it made of the settings; aperture None: it is the interval."""
 
     interval_s: str
     aperture_s: str | None = None
-    output: str | None = None
 
 
 class Log(CheckedModel):
@@ -120,6 +117,7 @@ class Declaration(CheckedModel):
 
     ``ranging_settles_s`` is how long after a larger current one that ranges by itself may still be on a wider range;
     None: nobody knows.
+    ``readback`` is left out where the instrument does not tell its settings in seconds; its family then asks.
     """
 
     title: str
@@ -127,6 +125,7 @@ class Declaration(CheckedModel):
     ranges_a: tuple[PositiveFloat, ...] = Field(min_length=1)
     safe_range_a: PositiveFloat
     range_settling_s: float = Field(ge=0)
+    answer_timeout_s: PositiveFloat = TIMEOUT_S
     min_interval_s: PositiveFloat
     max_samples: PositiveInt | None = None
     max_pretrigger: int = Field(0, ge=0)
@@ -136,10 +135,11 @@ class Declaration(CheckedModel):
     seamless: bool = False
     ranging_settles_s: PositiveFloat | None = None
     output: bool = False
+    output_query: str | None = None
     aperture: Aperture | None = None
     options: Options | None = None
     commands: Commands
-    readback: Readback
+    readback: Readback | None = None
     log: Log | None = None
     tolerated_errors: tuple[int, ...] = ()
     status: Status | None = None
@@ -152,8 +152,8 @@ class Declaration(CheckedModel):
             raise ValueError("safe_range_a: is none of ranges_a")
         if missing := [source for source in self.triggers if source not in self.commands.trigger]:
             raise ValueError(f"commands.trigger: nothing for {', '.join(missing)}")
-        if self.output and self.readback.output is None:
-            raise ValueError("readback.output: nothing tells whether the output is on")
+        if self.output != (self.output_query is not None):
+            raise ValueError("output_query: the capability and the query for whether the output is on go together")
         for have, group in ((self.seamless, "seamless"), (self.output, "output")):
             if have != bool(getattr(self.commands, group)):
                 raise ValueError(f"{group}: the capability and commands.{group} go together")

@@ -51,7 +51,7 @@ class ScpiMeter:
         on_errors: Callable[[list[str]], None] | None = None,
         output: Output | None = None,
     ) -> None:
-        self.session = VisaSession(resource, on_errors)
+        self.session = VisaSession(resource, on_errors, declaration.answer_timeout_s)
         self.declaration = declaration
         self.output = output
         self._accuracy = accuracy
@@ -184,8 +184,7 @@ class ScpiMeter:
             path = Path(folder) / "readings.f32"
             with self.capture(range_a=range_a, interval_s=aperture_s, duration_s=seconds, path=path) as capture:
                 waveform = capture.result(timeout_s=seconds + 5.0)
-            voltage = None if waveform.voltage is None else np.array(waveform.voltage)
-            return replace(waveform, samples=np.array(waveform.samples), voltage=voltage, path=None)
+            return in_memory(waveform)
 
     def zero(self, ranges_a: Sequence[float]) -> Mapping[float, Zero]:
         """Read each of *ranges_a* with no current flowing, and subtract it from what comes after.
@@ -251,8 +250,9 @@ class ScpiMeter:
             current_limit_a=self.output.current_limit_a,
         )
         self.group("output", *commands)
-        query = self.declaration.readback.output
-        if query and not self.session.query_integers(query)[0]:
+        query = self.declaration.output_query
+        assert query is not None
+        if not self.session.query_integers(query)[0]:
             raise MeterError(
                 f"{self.where}: its output stays off: a protection has tripped; find out why, and clear it"
             )
@@ -368,6 +368,7 @@ class ScpiMeter:
             "slope": "POS" if trigger.rising else "NEG",
         }
         declared = self.declaration
+        assert declared.readback is not None
         self.group("sampling", *declared.filled(declared.commands.sampling, trigger.source, **values))
         interval_s = self.session.query_float(declared.readback.interval_s)
         query = declared.readback.aperture_s
@@ -390,3 +391,9 @@ class ScpiMeter:
             )
         spread_a = float(readings.std(ddof=1, dtype=np.float64))
         return Zero(mean_a, spread_a / math.sqrt(len(readings)), len(readings))
+
+
+def in_memory(waveform: Waveform) -> Waveform:
+    """Return *waveform* without the files that it was loaded from."""
+    voltage = None if waveform.voltage is None else np.array(waveform.voltage)
+    return replace(waveform, samples=np.array(waveform.samples), voltage=voltage, path=None)

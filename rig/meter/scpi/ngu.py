@@ -59,7 +59,7 @@ class Ngu(ScpiMeter):
     ) -> Settings:
         rate = next((hz for hz in RATES if interval_s * hz >= 1 - 1e-9), max(RATES))
         self.group("sampling", *self.declaration.commands.sampling, f"FLOG:SRAT {RATES[rate]}")
-        taken_s = 1 / rate_hz(self.session.query(self.declaration.readback.interval_s))
+        taken_s = 1 / rate_hz(self.session.query("FLOG:SRAT?"))
         return Settings(range_a, taken_s, taken_s)
 
 
@@ -175,10 +175,12 @@ class SlotCount:
 
     #: A slot is not shorter than its nominal time by more than this share.
     DRIFT = 1e-3
+    #: The part of a slot by which its publication may be late.
+    JITTER = 0.3
 
     def __init__(self, slot_s: float) -> None:
         self._slot_s = slot_s
-        self._empty_s = -math.inf
+        self._empty_s = self._taken_s = -math.inf
         self._published_s: float | None = None
 
     def empty(self, before_s: float) -> None:
@@ -189,13 +191,14 @@ class SlotCount:
         """Return how many slots may be missing before the one fetched between the two instants.
 
         Since there was none, at most so many can have been published; and since the one before was, which is bounded
-        on the early side, not more either.
+        on the early side, not more either. Where there was none for longer than a slot, one never came.
         """
         earliest_s, missing = self._empty_s, 0
         if self._published_s is not None:
             since_empty = math.floor((after_s - self._empty_s) / self._slot_s)
             since_last = math.floor((after_s - self._published_s) / self._slot_s) - 1
-            missing = max(min(since_empty, since_last), 0)
+            never_came = math.ceil((self._empty_s - self._taken_s) / self._slot_s - self.JITTER) - 1
+            missing = max(min(since_empty, since_last), never_came, 0)
             earliest_s = max(earliest_s, self._published_s + self._slot_s * (1 - self.DRIFT))
-        self._published_s, self._empty_s = earliest_s, before_s
+        self._published_s, self._empty_s, self._taken_s = earliest_s, before_s, after_s
         return missing

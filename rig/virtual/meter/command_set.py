@@ -40,8 +40,11 @@ class ScpiInstrument(Protocol[Settings]):
     """What the common commands and the settings need of an instrument."""
 
     lock: threading.RLock
-    status: Status
     settings: Settings
+
+    @property
+    def status(self) -> Status:
+        """Return the error queue and the status registers."""
 
     def advance(self) -> None:
         """Take every sample that is due."""
@@ -137,10 +140,11 @@ class CommandSet(Generic[Settings]):
         limits: Callable[[], tuple[float, float, float]],
         suffixes: dict[str, float] = PLAIN,
         least: float | None = None,
+        shown: Callable[[float], str] = number_text,
     ) -> None:
         """Add a numeric setting with its query; *limits* gives minimum, maximum and default.
 
-        *least* is what is still accepted when the minimum depends on other settings.
+        *least* is what is still accepted when the minimum depends on other settings; *shown* prints the value.
         """
 
         def parse(text: str) -> float:
@@ -159,7 +163,7 @@ class CommandSet(Generic[Settings]):
 
         def ask(arguments: Arguments) -> bytes:
             value = parse(take(arguments, 1)[0]) if arguments else get(self._instrument.settings)
-            return number_text(value).encode()
+            return shown(value).encode()
 
         self._table.add(pattern, change)
         self._table.add(pattern + "?", ask)

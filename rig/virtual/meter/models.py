@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from rig.errors import ConfigError
-from rig.virtual.meter import n6705, ngu, ppk2, siglent, truevolt
+from rig.virtual.meter import keithley, n6705, ngu, ppk2, siglent, truevolt
 from rig.virtual.meter.instrument import Order, VirtualInstrument
 from rig.virtual.meter.server import Front
 
@@ -43,6 +43,12 @@ class Model:
 
 MODELS: Mapping[str, Model] = {
     "keysight-34465a": Model(truevolt.build, HERE / "accuracy-34465a-virtual.yaml"),
+    "keithley-dmm6500": Model(
+        keithley.build_dmm6500, HERE / "accuracy-keithley-dmm6500-virtual.yaml", ("late_reply", "language")
+    ),
+    "keithley-dmm7510": Model(
+        keithley.build_dmm7510, HERE / "accuracy-keithley-dmm7510-virtual.yaml", ("late_reply", "language")
+    ),
     "nordic-ppk2": Model(
         ppk2.build,
         HERE / "accuracy-nordic-ppk2-virtual.yaml",

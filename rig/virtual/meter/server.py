@@ -46,11 +46,15 @@ class LateReply:
 
 
 class ScpiServer:
-    """Listens on a port of the kernel's choice on 127.0.0.1."""
+    """Listens on a port of the kernel's choice on 127.0.0.1.
 
-    def __init__(self, commands: CommandSet[Any], oddities: Mapping[str, Any]) -> None:
+    An *exclusive* instrument serves one connection at a time; the next one hears nothing until the first has gone.
+    """
+
+    def __init__(self, commands: CommandSet[Any], oddities: Mapping[str, Any], *, exclusive: bool = False) -> None:
         self._commands = commands
         self._late_reply = LateReply(**oddities.get("late_reply", {"to": "", "delay_s": 0.0}))
+        self._exclusive = exclusive
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._stop = threading.Event()
         self._after_command: Callable[[], None] = lambda: None
@@ -87,6 +91,8 @@ class ScpiServer:
                 thread = threading.Thread(target=self._serve, args=(connection,), name="session", daemon=True)
                 self._threads = [t for t in self._threads if t.is_alive()] + [thread]
                 thread.start()
+                if self._exclusive:
+                    thread.join()
 
     def _serve(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(ConnectionError):

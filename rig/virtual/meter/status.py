@@ -49,11 +49,15 @@ class Status:
 
     def add_error(self, error: ScpiError) -> None:
         """Append to the queue; a full queue loses the newest and says so (-350)."""
-        self.standard_event |= 1 << (5 if error.code > -200 else 4 if error.code > -300 else 3)
+        self.mark(error.code)
         if len(self.errors) == ERROR_QUEUE_SIZE:
             self.errors[-1] = (-350, ERROR_TEXTS[-350])
         else:
             self.errors.append((error.code, error.text))
+
+    def mark(self, code: int) -> None:
+        """Set the bit of the standard event register that an error *code* belongs to."""
+        self.standard_event |= 1 << (5 if -200 < code < 0 else 4 if -300 < code < 0 else 3)
 
     def next_error(self) -> str:
         code, text = self.errors.popleft() if self.errors else (0, ERROR_TEXTS[0])

@@ -1,0 +1,194 @@
+"""Boot, sleep and whole cycles of waking and sleeping: ENE-01, ENE-12, ENE-20."""
+
+from dataclasses import replace
+from math import hypot
+from pathlib import Path
+
+import pytest
+
+from rig.board import Board, Console
+from rig.clock import now_s
+from rig.coap.probe import Prober
+from rig.energy import Bounds, Contribution, Mark, Measurement, Phase, Waveform, charge, combine_repeats, energy
+from rig.energy.uncertainty import measured
+from rig.errors import DeviceError
+from rig.evidence.declaration import Declaration
+from rig.fixtures.coaps import Coaps
+from rig.fixtures.measure import Measure
+from rig.fixtures.sleep import deep_sleep_of, put_to_sleep
+from rig.meter import Floor
+from rig.testplans.energy.windows import CONSOLE_LATENCY_S, ROOT_3, UNKNOWN, WAKE, steady, triggered
+
+pytestmark = pytest.mark.usefixtures("router", "meter")
+
+RESET = r"rst:0x[0-9a-f]+ \("
+BOOTS = 3
+BOOT_S = 2.5
+FINE_S = 200e-6
+CYCLES = 3
+CYCLE_SLEEP_S = 3.0
+"""Long enough to step the range down, read, and step it up again before the wake."""
+CYCLE_FLOOR_S = 0.4
+BOOTLOADER_S, AWAKE_S = 0.6, 1.3
+"""What is recorded before and after the edge of a wake: ROM and bootloader, and all that the board is awake for."""
+FLOOR_SLEEP_S = 5.0
+FLOOR_S = 1.5
+WANTED = 0.005
+"""The share of its mean that the readings' spread may leave unknown."""
+CRYSTAL_S = 1e-4
+"""How far an interval of a second between two marks on the board's own clock may be off."""
+
+
+@pytest.mark.requirement("ENE-12")
+def test_energy_of_a_boot(board: Board, console: Console, measure: Measure) -> None:
+    repeats: list[Measurement] = []
+    evidence: list[Path] = []
+    for _ in range(BOOTS):
+        with steady(measure, "boot", BOOT_S, FINE_S) as current:
+            began_s = now_s()
+            board.hard_reset()
+            started_s = console.wait_line(RESET, since_s=began_s).at_s
+            ready_s = console.wait_mark("network_up", since_s=started_s).at_s
+            waveform = current.result(timeout_s=BOOT_S + 10)
+        boot = Phase("boot", Mark("ROM", started_s, CONSOLE_LATENCY_S), Mark("ready", ready_s, CONSOLE_LATENCY_S))
+        repeats.append(energy("boot_energy", boot.window(waveform), measure.supply))
+        evidence.append(measure.keep(waveform, [boot]))
+    notes = [f"mean of {BOOTS} resets through EN, from the ROM's text to network_up on the console"]
+    measure("ENE-12", combine_repeats("boot_energy", repeats), evidence=evidence, notes=notes)
+
+
+@pytest.mark.requirement("ENE-01")
+def test_sleep_is_as_deep_after_refused_handshakes(
+    board: Board, coap: Coaps, console: Console, dut: Declaration, measure: Measure
+) -> None:
+    if dut.deep_sleep is None:
+        pytest.skip("deep sleep is not declared")
+    board.hard_reset()
+    board.wait_network()
+    before, first = _floor(coap, console, dut, measure, "before")
+    coap.attempt(identity=UNKNOWN, psk=coap.psk)
+    after, second = _floor(coap, console, dut, measure, "after")
+    measure(
+        "ENE-01",
+        _rise(before, after),
+        evidence=[first, second],
+        notes=[
+            "deep sleep after a handshake, a message and a refused handshake, less that after handshake and message "
+            f"alone; both on the {after.range_a:g} A range, whose offset is in both and drops out",
+        ],
+    )
+
+
+@pytest.mark.requirement("ENE-20")
+def test_mean_current_of_whole_cycles(
+    coap: Coaps, probe: Prober, console: Console, dut: Declaration, measure: Measure
+) -> None:
+    coap.prove_alive()
+    slept_s = put_to_sleep(coap, console, deep_sleep_of(dut), CYCLE_SLEEP_S)
+    cycles: list[Measurement] = []
+    evidence: list[Path] = []
+    for _ in range(CYCLES):
+        floor, readings = measure.floor("asleep", wanted=WANTED, max_duration_s=CYCLE_FLOOR_S)
+        with triggered(measure, "awake", AWAKE_S, before_s=BOOTLOADER_S, interval_s=FINE_S) as current:
+            armed_s = now_s()
+            woke_s = console.wait_line(WAKE, since_s=slept_s, timeout_s=2 * CYCLE_SLEEP_S).at_s
+            if woke_s < armed_s:
+                told = f"it woke {woke_s - slept_s:.2f} s after it went to sleep, before the range was raised"
+                measure.inconclusive("ENE-20", "the range is raised before the wake", observed=told)
+            boot = console.wait_mark("boot", since_s=slept_s)
+            console.wait_mark("network_up", since_s=boot.at_s)
+            with coap.session() as session:
+                session.get(probe.life)
+            next_s = put_to_sleep(coap, console, deep_sleep_of(dut), CYCLE_SLEEP_S)
+            recorded = current.result(timeout_s=AWAKE_S + 10)
+        asleep_again = next(mark for mark in reversed(console.marks()) if mark.name == "sleep_entry")
+        waveform = measure.align(recorded, boot, Bounds(woke_s - CONSOLE_LATENCY_S, boot.at_s, "the wake's text"))
+        edge_s = _edge_s(waveform)
+        down_s = edge_s + (asleep_again.device_us - boot.device_us) * 1e-6
+        awake = Phase("awake", Mark("ROM", woke_s, CONSOLE_LATENCY_S), Mark("sleep entry", down_s, CRYSTAL_S))
+        file = measure.keep(waveform, [awake])
+        measure.ranges([_awake_row(awake, waveform)])
+        cycles.append(_cycle(floor, charge("charge", awake.window(waveform)), woke_s - slept_s, next_s - slept_s))
+        evidence += [readings, file]
+        slept_s = next_s
+    cycle_s = CYCLE_SLEEP_S
+    measure(
+        "ENE-20",
+        combine_repeats("duty_cycle_current", cycles),
+        evidence=evidence,
+        notes=[
+            f"mean of {CYCLES} cycles: {cycle_s:g} s of sleep, boot, a handshake with a request, one with the request "
+            "to sleep",
+            "asleep on the range that fits, awake on one on which the board can transmit",
+        ],
+    )
+
+
+def _floor(coap: Coaps, console: Console, dut: Declaration, measure: Measure, name: str) -> tuple[Floor, Path]:
+    """Measure the deep sleep that a session of its own begins, and see the board wake after it."""
+    coap.prove_alive()
+    slept_s = put_to_sleep(coap, console, deep_sleep_of(dut), FLOOR_SLEEP_S)
+    floor, readings = measure.floor(f"asleep-{name}", wanted=WANTED, max_duration_s=FLOOR_S)
+    woke_s = console.wait_line(WAKE, since_s=slept_s, timeout_s=2 * FLOOR_SLEEP_S).at_s
+    console.wait_mark("network_up", since_s=woke_s)
+    if woke_s < floor.raised_s or not floor.settled:
+        told = "it woke before the last reading" if woke_s < floor.raised_s else "the current had not settled"
+        measure.inconclusive("ENE-01", "the board sleeps while it is measured", observed=told, evidence=[readings])
+    return floor, readings
+
+
+def _rise(before: Floor, after: Floor) -> Measurement:
+    """Return how much more *after* is than *before*: on one range their offset drops out, and gain acts on the rise."""
+    one, other = before.measurement("sleep"), after.measurement("sleep")
+    rise_a = other.value - one.value
+    known = one.expanded_uncertainty is not None and other.expanded_uncertainty is not None
+    budget = [_spread(one), _spread(other)]
+    for source in dict.fromkeys(row.source for row in (*one.budget, *other.budget) if row.kind == "B"):
+        shares = [_of(source, measurement) for measurement in (one, other)]
+        same = before.range_a == after.range_a
+        budget.append(Contribution(source, abs(shares[1] - shares[0]) if same else hypot(*shares), "A", "B"))
+    return measured("sleep_current_rise", rise_a, "A", budget, known=known)
+
+
+def _spread(measurement: Measurement) -> Contribution:
+    return next(row for row in measurement.budget if row.kind == "A")
+
+
+def _of(source: str, measurement: Measurement) -> float:
+    return sum(row.standard_uncertainty for row in measurement.budget if row.source == source)
+
+
+def _edge_s(waveform: Waveform) -> float:
+    """Return when the trigger's edge was, on the rig's clock."""
+    assert waveform.t0_s is not None
+    assert waveform.trigger_index is not None
+    return waveform.t0_s + waveform.trigger_index * waveform.interval_s - waveform.trigger_lag_s
+
+
+def _cycle(floor: Floor, awake: Measurement, asleep_s: float, cycle_s: float) -> Measurement:
+    """Return the mean current of a cycle: what is asleep at the floor's current, and the charge *awake*."""
+    if not 0 < asleep_s < cycle_s:
+        raise DeviceError(f"asleep for {asleep_s:.3f} s of a cycle of {cycle_s:.3f} s: its marks are out of order")
+    sleep = floor.measurement("sleep")
+    mean_a = (awake.value + sleep.value * asleep_s) / cycle_s
+    shares = ((awake, 1 / cycle_s), (sleep, asleep_s / cycle_s))
+    budget = [
+        replace(row, source=f"{what}: {row.source}", standard_uncertainty=row.standard_uncertainty * share, unit="A")
+        for what, (measurement, share) in zip(("awake", "asleep"), shares, strict=True)
+        for row in measurement.budget
+    ]
+    doubt_s = CONSOLE_LATENCY_S * 2**0.5 / ROOT_3
+    budget.append(Contribution("length of the cycle", mean_a * doubt_s / cycle_s, "A", "B", systematic=False))
+    known = awake.expanded_uncertainty is not None and sleep.expanded_uncertainty is not None
+    return measured("duty_cycle_current", mean_a, "A", budget, known=known)
+
+
+def _awake_row(awake: Phase, waveform: Waveform) -> dict[str, object]:
+    return {
+        "what": "awake",
+        "range_a": waveform.range_a,
+        "start_s": awake.start.t_s,
+        "end_s": awake.end.t_s,
+        "mean_a": awake.window(waveform).statistics.mean_a,
+        "note": "boot, two handshakes, a request, and the request to sleep",
+    }
