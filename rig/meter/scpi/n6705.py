@@ -182,7 +182,10 @@ class LogAcquisition:
         armed = self._meter.start(*self._meter.log.start)
         self._running = True
         time.sleep(ARMING_S)
-        return self._meter.start("TRIG:ELOG (@1)") if self._plan.trigger.source == "immediate" else armed
+        if self._plan.trigger.source == "immediate":
+            armed = self._meter.start("TRIG:ELOG (@1)")
+            self._pace.begun(armed[1])
+        return armed
 
     def drain(self) -> Drained:
         if self._ended:
@@ -252,6 +255,10 @@ class Pace:
         self._count = 0
         self._latest_s = math.inf
         self._seen_s = 0.0
+
+    def begun(self, after_s: float) -> None:
+        """Take note that logging began before *after_s*."""
+        self._latest_s = self._seen_s = after_s
 
     def lost(self, rows: int, before_s: float, after_s: float) -> int:
         """Return how many rows are missing before *rows* more, which were all that there were.

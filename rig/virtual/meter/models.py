@@ -28,7 +28,9 @@ from rig.virtual.meter.instrument import Order, VirtualInstrument
 from rig.virtual.meter.server import Front
 
 HERE = Path(__file__).parent
+#: ``log_holds_s: 0.5``: the FIFO of the data log holds less than its 20 s.
 #: ``lost_slots: [3]``: the third slot is overwritten before anybody can fetch it.
+DATA_LOG = ("late_reply", "log_holds_s")
 FASTLOG = ("late_reply", "lost_slots")
 
 
@@ -54,7 +56,7 @@ MODELS: Mapping[str, Model] = {
         HERE / "accuracy-nordic-ppk2-virtual.yaml",
         ("lose", "tear", "stale_bytes", "disconnect_s", "metadata"),
     ),
-    "keysight-n6705c": Model(n6705.build, HERE / "accuracy-keysight-n6705c-virtual.yaml"),
+    "keysight-n6705c": Model(n6705.build, HERE / "accuracy-keysight-n6705c-virtual.yaml", DATA_LOG),
     "rohde-schwarz-ngu201": Model(ngu.build_ngu201, HERE / "accuracy-rohde-schwarz-ngu201-virtual.yaml", FASTLOG),
     "rohde-schwarz-ngm202": Model(ngu.build_ngm202, HERE / "accuracy-rohde-schwarz-ngm202-virtual.yaml", FASTLOG),
     "siglent-sdm3065x": Model(siglent.build, HERE / "accuracy-siglent-sdm3065x-virtual.yaml"),

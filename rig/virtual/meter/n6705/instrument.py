@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rig.virtual.meter.instrument import LAG_NS, VirtualInstrument
-from rig.virtual.meter.n6705.sampling import ExternalLog, Probes, Start, Sweep
+from rig.virtual.meter.n6705.sampling import LOG_HOLDS_S, ExternalLog, Probes, Start, Sweep
 from rig.virtual.meter.n6705.settings import BASE_INTERVAL_S, COARSE_INTERVAL_S, Sense, Settings, Source
 from rig.virtual.meter.output import Output
 from rig.virtual.meter.ranging import Ammeter
@@ -32,6 +32,7 @@ class Instrument(VirtualInstrument):
         specimen: Specimen,
         rng: np.random.Generator,
         serial: str,
+        log_holds_s: float = LOG_HOLDS_S,
         now_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         super().__init__(specimen, rng, serial, 0.0, now_ns)
@@ -40,6 +41,7 @@ class Instrument(VirtualInstrument):
         self.status = ChannelStatus(self.operation, self.questionable)
         self.output = Output(self.timeline, specimen.channels[0].series_ohm, DEFAULT_LIMIT_A)
         self.protects_current = False
+        self._log_holds_s = log_holds_s
         self._host_ns = 1e9 * (1 + specimen.clock_error)
         self._sweep: Sweep | None = None
         self._log: ExternalLog | None = None
@@ -105,6 +107,7 @@ class Instrument(VirtualInstrument):
             self.timeline,
             sense=settings.elog,
             period_s=settings.period_s,
+            holds_s=self._log_holds_s,
             host_ns=self._host_ns,
         )
         self.advance()

@@ -180,7 +180,15 @@ class ExternalLog:
     """The external data log: rows of averages (and minimum and maximum) over a period, in a FIFO."""
 
     def __init__(
-        self, start: Start, probes: Probes, timeline: Timeline, *, sense: Sense, period_s: float, host_ns: float
+        self,
+        start: Start,
+        probes: Probes,
+        timeline: Timeline,
+        *,
+        sense: Sense,
+        period_s: float,
+        holds_s: float,
+        host_ns: float,
     ) -> None:
         self._how = start
         self._probes = probes
@@ -188,7 +196,7 @@ class ExternalLog:
         self._sense = sense
         self._samples = round(period_s / COARSE_INTERVAL_S)
         self._host_ns = host_ns
-        self._holds = max(int(LOG_HOLDS_S / period_s), 1)
+        self._holds = max(int(holds_s / period_s), 1)
         self._start: float | None = 0.0 if start.source == "IMM" else None
         self._next = 0
         self._rows: deque[NDArray[np.float64]] = deque(maxlen=self._holds)
