@@ -187,16 +187,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _dispatch(options: argparse.Namespace) -> int:
     """Import and call what the subcommand needs, and no more."""
-    from rig.cli import commands, run
-
     match options.command:
         case "demo":
+            from rig.cli import run
+
             return run.run_plan("demo", options, bench_file=None)
         case "run":
+            from rig.cli import run
+
             return run.run_plan(options.plan, options, bench_file=options.bench)
         case "report":
+            from rig.cli import commands
+
             return commands.report(options.run, as_json=options.json)
         case "doctor":
+            from rig.cli import commands
+
             return commands.doctor(options.bench, as_json=options.json)
         case "fuses":
             from rig.cli.fuses import show_fuses
@@ -207,6 +213,8 @@ def _dispatch(options: argparse.Namespace) -> int:
 
             return flash_bench(options.bench, options.board, options.mode, as_json=options.json)
         case "bench":
+            from rig.cli import commands
+
             return commands.show_bench(options.file, as_json=options.json)
         case "declare":
             from rig.cli.declare import declare
