@@ -29,7 +29,9 @@ from rig.virtual.meter.instrument import Order, VirtualInstrument
 from rig.virtual.meter.server import Front
 
 HERE = Path(__file__).parent
+#: ``log_holds_s: 0.5``: the FIFO of the data log holds less than its 20 s.
 #: ``lost_slots: [3]``: the third slot is overwritten before anybody can fetch it.
+DATA_LOG = ("late_reply", "log_holds_s")
 FASTLOG = ("late_reply", "lost_slots")
 
 
@@ -60,7 +62,7 @@ MODELS: Mapping[str, Model] = {
         ("lose", "tear", "stale_bytes", "disconnect_s", "metadata"),
         feeds=True,
     ),
-    "keysight-n6705c": Model(n6705.build, HERE / "accuracy-keysight-n6705c-virtual.yaml", feeds=True),
+    "keysight-n6705c": Model(n6705.build, HERE / "accuracy-keysight-n6705c-virtual.yaml", DATA_LOG, feeds=True),
     "rohde-schwarz-ngu201": Model(
         ngu.build_ngu201, HERE / "accuracy-rohde-schwarz-ngu201-virtual.yaml", FASTLOG, feeds=True
     ),
