@@ -10,6 +10,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from rig.formats.checked_yaml import CheckedModel, load_checked
+from rig.reports.battery import battery_lives
 from rig.reports.model import Run
 from rig.reports.text import DASH, NBSP, number
 
@@ -77,6 +78,8 @@ def _measured(run: Run) -> _Measured:
     for row in run.measurements:
         if row.value is not None:
             found[row.name, ""].append((row.value,))
+    for name, life in battery_lives(run).items():
+        found[f"battery_life_{name}", ""].append((life.years,))
     return found
 
 

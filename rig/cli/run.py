@@ -78,6 +78,7 @@ def _pytest_arguments(
     arguments += [f"--rig-virtual-fault={options.fault}"] if options.fault else []
     arguments += [f"--rig-virtual-carrier={options.carrier}"] if options.carrier else []
     arguments += [f"--rig-limits={options.limits.absolute()}"] if options.limits else []
+    arguments += [f"--rig-usage={options.usage.absolute()}"] if options.usage else []
     arguments += [f"--rig-profile={options.profile}"]
     arguments += ["-k", options.keyword] if options.keyword else []
     arguments += [f"--rig-only={options.only}"] if options.only else []

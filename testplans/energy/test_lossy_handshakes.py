@@ -45,8 +45,13 @@ class Losses:
 
 
 PLAN = (Losses(0.0, 5, 3.0), Losses(10.0, 6, 20.0), Losses(20.0, 5, 30.0))
-SOAK = (Losses(0.0, 20, 12.0), Losses(5.0, 40, 90.0), Losses(10.0, 40, 120.0), Losses(20.0, 40, 300.0))
-SOAK += (Losses(30.0, 40, 600.0),)
+SOAK = (
+    Losses(0.0, 20, 12.0),
+    Losses(5.0, 40, 90.0),
+    Losses(10.0, 40, 120.0),
+    Losses(20.0, 40, 300.0),
+    Losses(30.0, 40, 600.0),
+)
 
 
 @pytest.mark.requirement("ENE-21")
@@ -74,7 +79,7 @@ def _lossy(losses: Losses, probe: Prober, router: Router, measure: Measure) -> R
     evidence = [packets.path, measure.keep(waveform, windows)]
     if len(windows) < losses.handshakes:
         statement = (
-            f"at {losses.percent:g} % loss {losses.handshakes} handshakes are done within {losses.recorded_s:g} s"
+            f"{losses.handshakes} handshakes at {losses.percent:g} % loss are done within {losses.recorded_s:g} s"
         )
         told = f"{len(windows)} were done in {took_s:.1f} s"
         measure.inconclusive("ENE-21", statement, observed=told, evidence=evidence)
