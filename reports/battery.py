@@ -6,9 +6,9 @@ from pydantic import ValidationError
 
 from rig.energy import Contribution
 from rig.energy import Measurement as Figure
-from rig.energy.battery import DAY_S, YEAR_S, Life, Projection, UsageProfile, project
+from rig.energy.battery import DAY_S, YEAR_S, Life, Projection, Share, UsageProfile, project
 from rig.reports.model import Measurement, Run, Usage
-from rig.reports.text import DASH, NBSP, number
+from rig.reports.text import NBSP, number
 
 _COLOURS = {
     "sleep": "#4c6ef5",
@@ -20,6 +20,9 @@ _COLOURS = {
 }
 _SHORT_YEARS = 0.5
 """A shorter life is told in days."""
+_TOLD = 0.01
+"""Of a smaller share it is not told what more of it costs."""
+THIN_SPACE = "\N{THIN SPACE}"
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,15 @@ def _time(years: float) -> str:
 
 
 def _fleet(profile: UsageProfile, life: Life) -> str:
-    return f"{profile.devices / life.years:.3g} batteries a year for {profile.devices}" if profile.devices > 1 else DASH
+    if profile.devices == 1:
+        return ""
+    return f"{profile.devices / life.years:,.0f} batteries a year for {profile.devices}".replace(",", THIN_SPACE)
+
+
+def _sensitivity(share: Share) -> str:
+    if share.share < _TOLD:
+        return ""
+    return f"10{NBSP}% more costs {_time(share.years_per_percent * 10)}"
 
 
 def _segments(life: Life) -> tuple[Segment, ...]:
@@ -133,7 +144,6 @@ def _segments(life: Life) -> tuple[Segment, ...]:
     x = 0.0
     for share in life.shares:
         width = 100 * max(share.share, 0.0)
-        lost = _time(abs(share.years_per_percent) * 10)
         segments.append(
             Segment(
                 part=share.part,
@@ -141,7 +151,7 @@ def _segments(life: Life) -> tuple[Segment, ...]:
                 x=round(x, 3),
                 width=round(width, 3),
                 current=number(share.current_a, "A", 3),
-                sensitivity=f"10{NBSP}% more costs {lost}",
+                sensitivity=_sensitivity(share),
             )
         )
         x += width

@@ -61,7 +61,8 @@ def claims_table(run: Run) -> list[ClaimRow]:
     measured = _measured(run)
     rows = []
     for claim in load_checked(CLAIMS, _ClaimsFile).claims:
-        suites = sorted(suite for name, suite in measured if name == claim.name)
+        whole = claim.share_of or claim.name
+        suites = sorted(suite for name, suite in measured if name == claim.name and (whole, suite) in measured)
         rows += [_row(claim, suite, measured) for suite in suites or [""]]
     return rows
 
