@@ -11,7 +11,7 @@ from rig.bench.config import AnyBoard, BenchConfig, BoardConfig, MeterConfig, Ne
 from rig.board import Board, BoardLock, CommandPower, Console, FlashReport, Mark, Provisioning, SerialPort, Step
 from rig.errors import ConfigError
 from rig.formats.flasher_args import ImageSet, read_image_set
-from rig.meter import Keysight34465A, load_accuracy
+from rig.meter import Meter, Output, load_accuracy, load_certificate, open_meter
 from rig.router import RelayRouter, Router
 
 FlashMode = Literal["auto", "always", "never"]
@@ -47,7 +47,7 @@ class Bench:
         self.board_config = board
         self.board: Board | None = None
         self.console: Console | None = None
-        self.meter: Keysight34465A | None = None
+        self.meter: Meter | None = None
         self.router: Router | None = None
         self._log_path = log_path
         self._listeners = listeners
@@ -165,18 +165,12 @@ class Bench:
         on_mark = self._listeners.mark
         return stack.enter_context(Console(port, self._log_path, lambda mark: on_mark(config.name, mark)))
 
-    def _open_meter(self, stack: ExitStack) -> Keysight34465A | None:
+    def _open_meter(self, stack: ExitStack) -> Meter | None:
         config = self.meter_config
         if config is None:
             return None
-        accuracy = load_accuracy(self.path.parent / config.accuracy) if config.accuracy else None
-        return stack.enter_context(
-            Keysight34465A(
-                config.resource,
-                accuracy,
-                on_errors=lambda errors: self._listeners.instrument_errors(config.name, errors),
-            )
-        )
+        listener = self._listeners.instrument_errors
+        return stack.enter_context(meter_of(config, self.path, lambda errors: listener(config.name, errors)))
 
     def _open_router(self, stack: ExitStack) -> Router | None:
         config = self.router_config
@@ -213,6 +207,25 @@ def board_of(
     switch = config.power
     power = CommandPower(switch.off, switch.on, settle_s=switch.settle_s, directory=path.parent) if switch else None
     return Board(config.name, config.port, config.mac, log_path, on_mark, power=power, on_step=on_step)
+
+
+def meter_of(config: MeterConfig, path: Path, on_errors: Callable[[list[str]], None] | None = None) -> Meter:
+    """Return a meter of the bench file *path*, to be entered.
+
+    Raises ConfigError where its accuracy document or its calibration certificate cannot be used.
+    """
+    folder, output = path.parent, config.output
+    certificate = load_certificate(folder / config.calibration) if config.calibration else None
+    accuracy = None
+    if config.accuracy is not None:
+        accuracy = load_accuracy(folder / config.accuracy, certificate=certificate, temperature_c=config.temperature_c)
+    return open_meter(
+        config.driver,
+        config.address,
+        accuracy,
+        on_errors,
+        Output(output.voltage_v, output.current_limit_a) if output else None,
+    )
 
 
 def provisioning_of(board: BoardConfig, path: Path) -> Provisioning:

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 
 from rig.errors import ConfigError
 from rig.formats.checked_yaml import CheckedModel, load_checked
+from rig.meter import Driver
 
 _MAC = re.compile(r"^([0-9a-f]{2}:){5}[0-9a-f]{2}$")
 
@@ -142,13 +143,39 @@ AnyBoard = Annotated[
 ]
 
 
+class OutputConfig(CheckedModel):
+    """The supply that an instrument gives the board."""
+
+    voltage_v: float = Field(gt=0, le=5)
+    current_limit_a: float = Field(gt=0, le=10)
+
+
 class MeterConfig(CheckedModel):
     """One instrument that measures current."""
 
     name: Name
-    driver: Literal["keysight-34465a"]
-    resource: str = Field(description="VISA resource, such as TCPIP::192.168.1.20::5025::SOCKET")
+    driver: Driver
+    resource: str | None = Field(None, description="VISA resource, such as TCPIP::192.168.1.20::5025::SOCKET")
+    port: str | None = Field(None, description="serial port of an instrument that has one")
     accuracy: Path | None = Field(None, description="accuracy document; without it no figure gets an uncertainty")
+    calibration: Path | None = Field(None, description="this instrument's calibration certificate")
+    temperature_c: float | None = Field(None, ge=-40, le=85, description="at the instrument; unknown without it")
+    output: OutputConfig | None = Field(None, description="what an instrument that feeds the board feeds it with")
+
+    @model_validator(mode="after")
+    def _one_address(self) -> Self:
+        if (self.resource is None) == (self.port is None):
+            raise ValueError("name resource, or port for an instrument with a serial port")
+        if self.accuracy is None and self.calibration is not None:
+            raise ValueError("calibration: needs accuracy, the maker's document that it stands beside")
+        return self
+
+    @property
+    def address(self) -> str:
+        """Where the instrument answers."""
+        address = self.resource or self.port
+        assert address is not None
+        return address
 
 
 class RouterConfig(CheckedModel):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from rig.bench.bench import board_of
+from rig.bench.bench import board_of, meter_of
 from rig.bench.config import (
     BenchConfig,
     BoardConfig,
@@ -23,7 +23,7 @@ from rig.errors import BenchError, RigError
 from rig.evidence.declaration import load_declaration
 from rig.formats.checks import check_image_set
 from rig.formats.flasher_args import read_image_set
-from rig.meter import Keysight34465A, load_accuracy
+from rig.meter import load_accuracy, load_certificate
 from rig.router import RelayRouter
 
 
@@ -119,16 +119,30 @@ def _loses_power(board: Board) -> str:
 
 
 def _meter(meter: MeterConfig, path: Path) -> list[Finding]:
-    findings = [_check(meter.name, "answers", lambda: _identity(meter))]
+    findings = [_check(meter.name, "answers", lambda: _identity(meter, path))]
     if meter.accuracy is None:
         detail = "none named: figures get no uncertainty and verdicts on them are inconclusive; name one (accuracy:)"
         return [*findings, Finding(meter.name, "accuracy document", False, detail)]
     accuracy = path.parent / meter.accuracy
-    return [*findings, _check(meter.name, "accuracy document", lambda: load_accuracy(accuracy).document)]
+    findings.append(_check(meter.name, "accuracy document", lambda: load_accuracy(accuracy).document))
+    if meter.calibration is not None:
+        calibration = path.parent / meter.calibration
+        findings.append(_check(meter.name, "calibration is in force", lambda: _in_force(calibration)))
+    return findings
 
 
-def _identity(meter: MeterConfig) -> str:
-    with Keysight34465A(meter.resource, None) as opened:
+def _in_force(calibration: Path) -> str:
+    certificate = load_certificate(calibration)
+    if certificate.overdue:
+        raise BenchError(
+            f"{certificate.name}: was due on {certificate.due_on}; until the instrument is calibrated again, verdicts "
+            "on its figures are inconclusive"
+        )
+    return f"{certificate.name}, due on {certificate.due_on}"
+
+
+def _identity(meter: MeterConfig, path: Path) -> str:
+    with meter_of(meter, path) as opened:
         who = opened.identity
     return f"{who.manufacturer} {who.model}, serial {who.serial}, firmware {who.firmware}"
 

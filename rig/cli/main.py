@@ -55,6 +55,24 @@ def build_parser() -> argparse.ArgumentParser:
     declare.add_argument("--out", type=Path, metavar="FILE", help="write the draft there (default: print it)")
     _add_json(declare)
 
+    capture = commands.add_parser("capture", help="record a board's current with a meter of a bench file")
+    _add_capture(capture)
+    _add_json(capture)
+
+    energy = commands.add_parser("energy", help="charge, energy and statistics of the phases of a recorded current")
+    energy.add_argument("file", type=Path, metavar="FILE", help="a recording (.f32)")
+    _add_phases(energy)
+    energy.add_argument("--voltage", type=float, metavar="V", help="of the supply, where none was measured")
+    energy.add_argument("--plot", type=Path, metavar="FILE.html", help="draw the current and its phases there")
+    _add_json(energy)
+
+    export = commands.add_parser("export", help="write a recorded current for other programs")
+    export.add_argument("file", type=Path, metavar="FILE", help="a recording (.f32)")
+    export.add_argument("--format", choices=("jls", "parquet", "csv"), required=True)
+    export.add_argument("--out", type=Path, metavar="FILE", help="(default: beside the recording)")
+    _add_phases(export)
+    _add_json(export)
+
     image = commands.add_parser(
         "image", help="explain a firmware image, a partition or a whole flash, and what is wrong"
     )
@@ -84,6 +102,25 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_capture(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("out", type=Path, metavar="FILE.f32", help="the recording; what describes it stands beside it")
+    parser.add_argument("--bench", type=Path, default=Path("bench.yaml"), metavar="FILE")
+    parser.add_argument("--meter", metavar="NAME", help="meter of the bench file (default: the first)")
+    parser.add_argument("--seconds", type=float, metavar="S", help="after the trigger (default: until Ctrl-C)")
+    parser.add_argument("--before", type=float, default=0.0, metavar="S", help="seconds before the trigger as well")
+    parser.add_argument("--range", default="1", metavar="A", help="in ampere, or auto (default: 1)")
+    parser.add_argument("--interval", type=float, metavar="S", help="between samples (default: the meter's shortest)")
+    parser.add_argument(
+        "--trigger",
+        default="immediate",
+        metavar="WHAT",
+        help="immediate, rising or falling (of the trigger input), above:AMPERE, below:AMPERE (default: immediate)",
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=60.0, metavar="S", help="for the trigger to come (default: 60)"
+    )
+
+
 def _add_run(parser: argparse.ArgumentParser, *, bench: bool) -> None:
     if bench:
         parser.add_argument("plan", nargs="?", default="demo", help="name of a plan, or a plan file (default: demo)")
@@ -107,6 +144,16 @@ def _add_carrier(parser: argparse.ArgumentParser) -> None:
         choices=("firmware", "small-firmware", "device"),
         help="what the virtual bench has for a board: the firmware (default), one that holds 8 sessions, or a scripted "
         "network device",
+    )
+
+
+def _add_phases(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--phase",
+        action="append",
+        default=[],
+        metavar="NAME=START..END",
+        help="a stretch in seconds after the first sample; may be given several times (default: the whole capture)",
     )
 
 
@@ -166,6 +213,18 @@ def _dispatch(options: argparse.Namespace) -> int:
             from rig.cli.declare import declare
 
             return declare(options.bench, options.board, options.out, as_json=options.json)
+        case "capture":
+            from rig.cli.capture import capture_current
+
+            return capture_current(options)
+        case "energy":
+            from rig.cli.energy import show_energy
+
+            return show_energy(options)
+        case "export":
+            from rig.cli.energy import export
+
+            return export(options)
         case "image":
             from rig.cli import image
 

@@ -4,6 +4,7 @@ from rig.energy.alignment import Bounds, Contradiction
 from rig.energy.phases import Mark, Phase, phases_between
 from rig.energy.recording import Header, RecordingWriter, load_recording
 from rig.energy.uncertainty import (
+    MOST_LOST,
     Contribution,
     Measurement,
     charge,
@@ -13,13 +14,24 @@ from rig.energy.uncertainty import (
     mean_current,
     mean_of_readings,
 )
-from rig.energy.waveform import RangeAccuracy, RangeSpans, Statistics, Supply, Waveform, WaveformError, Window
+from rig.energy.waveform import (
+    InvalidRecording,
+    RangeAccuracy,
+    RangeSpans,
+    Statistics,
+    Supply,
+    Waveform,
+    WaveformError,
+    Window,
+)
 
 __all__ = [
+    "MOST_LOST",
     "Bounds",
     "Contradiction",
     "Contribution",
     "Header",
+    "InvalidRecording",
     "Mark",
     "Measurement",
     "Phase",

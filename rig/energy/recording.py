@@ -8,7 +8,8 @@ little-endian float32. ``<name>.f32.json`` describes them; it is written first, 
 
 import enum
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,7 @@ from rig.errors import BenchError
 CHANGE = np.dtype([("sample", "<u8"), ("what", "<u4"), ("value", "<u4")])
 #: Lost samples are written as NaN, this many at a time.
 FILL = 1 << 16
+_SAMPLE_BYTES = 4
 
 
 class Change(enum.IntEnum):
@@ -67,64 +69,71 @@ class Header:
 class RecordingWriter:
     """Writes one recording; a context manager. Every block is in the hands of the system when ``append`` returns.
 
+    Whoever is killed while writing leaves a recording that opens, up to the last block. Changes are noted before the
+    samples that they are about, so that no sample is left that lacks its change.
+
     Raises:
-        BenchError: what is to be written cannot be; the file is named, and what it holds stays readable.
+        BenchError: what is to be written cannot be; the file is named, and the blocks before this one stay readable.
     """
 
     def __init__(self, path: Path, header: Header) -> None:
         self._path = path
         self._header = header
-        self._current: BinaryIO | None = None
-        self._voltage: BinaryIO | None = None
+        self._open = ExitStack()
+        self._columns: list[BinaryIO] = []
+        self._changes: BinaryIO | None = None
         self.count = 0
         """Samples so far, the lost ones included."""
 
     def __enter__(self) -> Self:
-        with _writing(self._path):
-            self.describe(self._header)
-            changes_of(self._path).unlink(missing_ok=True)
-            self._current = self._path.open("wb", buffering=0)
-            if self._header.voltage:
-                self._voltage = voltage_of(self._path).open("wb", buffering=0)
+        with self._writing():
+            for file in (voltage_of(self._path), changes_of(self._path)):
+                file.unlink(missing_ok=True)
+            for file in (self._path, voltage_of(self._path))[: 1 + self._header.voltage]:
+                self._columns.append(self._open.enter_context(file.open("wb", buffering=0)))
+        self.describe(self._header)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for file in (self._current, self._voltage):
-            if file is not None:
-                file.close()
+        self._open.close()
 
     def append(self, current_a: ArrayLike, voltage_v: ArrayLike | None = None) -> None:
-        """Write a block of samples, and of the voltage where the header says that there is one."""
-        current = np.asarray(current_a, "<f4")
-        if (voltage_v is not None) != self._header.voltage:
-            raise ValueError("a recording has a voltage for every block, or for none")
-        with _writing(self._path):
-            assert self._current is not None
-            _write(self._current, current)
-            if self._voltage is not None:
-                _write(self._voltage, np.asarray(voltage_v, "<f4"))
-        self.count += len(current)
+        """Write a block of samples, and of the voltage where the header says that there is one; shape (n,) both."""
+        given = (current_a,) if voltage_v is None else (current_a, voltage_v)
+        blocks = [np.ascontiguousarray(block, "<f4") for block in given]
+        if len(blocks) != len(self._columns) or len({block.shape for block in blocks}) > 1:
+            raise ValueError("a recording has as many voltages as currents in every block, or none in any")
+        try:
+            with self._writing():
+                for file, block in zip(self._columns, blocks, strict=True):
+                    _write(file, block)
+        except BenchError:
+            self._take_back()
+            raise
+        self.count += len(blocks[0])
 
     def lose(self, count: int) -> None:
         """Note that *count* samples are lost here; they are written as NaN."""
         self.note(Change.GAP, self.count, count)
         while count:
             part = np.full(min(count, FILL), np.nan, "<f4")
-            self.append(part, part if self._header.voltage else None)
+            self.append(*[part for _ in self._columns])
             count -= len(part)
 
     def note(self, what: Change, sample: int, value: int) -> None:
-        """Write one change; those of one kind come in the order of their samples."""
+        """Write one change; see :meth:`notes`."""
         self.notes(what, np.array([sample]), np.array([value]))
 
     def notes(self, what: Change, samples: NDArray[np.integer[Any]], values: NDArray[np.integer[Any]]) -> None:
-        """Write several changes of one kind, shape (n,) each."""
+        """Write several changes of one kind, shape (n,) each, before the samples that they are about."""
         records = np.empty(len(samples), CHANGE)
         records["sample"], records["what"], records["value"] = samples, what, values
-        with _writing(self._path), changes_of(self._path).open("ab", buffering=0) as file:
-            _write(file, records)
+        with self._writing():
+            if self._changes is None:
+                self._changes = self._open.enter_context(changes_of(self._path).open("wb", buffering=0))
+            _write(self._changes, records)
 
     def describe(self, header: Header) -> None:
         """Replace what describes the recording, at once as a whole."""
@@ -132,9 +141,24 @@ class RecordingWriter:
         facts = {"format": "little-endian float32, ampere", **asdict(header)}
         sidecar = header_of(self._path)
         unfinished = sidecar.with_name(sidecar.name + ".new")
-        with _writing(sidecar):
+        with self._writing():
             unfinished.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
             unfinished.replace(sidecar)
+
+    def _take_back(self) -> None:
+        """Remove what was written of a block that did not fit as a whole."""
+        with suppress(OSError):
+            for file in self._columns:
+                file.seek(self.count * _SAMPLE_BYTES)
+                file.truncate()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            kept = f"; the {self.count} readings before stay readable" if self.count else ""
+            raise BenchError(f"{self._path}: readings cannot be written: {error.strerror or error}{kept}") from error
 
 
 def header_of(path: Path) -> Path:
@@ -189,7 +213,7 @@ def load_recording(path: Path) -> Waveform:
     header = load_header(path)
     try:
         files = [path, voltage_of(path)] if header.voltage else [path]
-        count = min(file.stat().st_size // 4 for file in files)
+        count = min(file.stat().st_size // _SAMPLE_BYTES for file in files)
         columns = [np.memmap(file, "<f4", "r", shape=(count,)) if count else np.empty(0, "<f4") for file in files]
     except (OSError, ValueError) as error:
         raise BenchError(f"{path}: is not a recorded waveform: {error}") from error
@@ -209,40 +233,30 @@ def load_recording(path: Path) -> Waveform:
         trigger_lag_s=header.trigger_lag_s,
         trigger_lag_uncertainty_s=header.trigger_lag_uncertainty_s,
         gaps=tuple((first, min(number, count - first)) for first, number in lost),
-        spans=_spans(changes[changes["what"] == Change.RANGE]),
+        spans=_spans(path, changes[changes["what"] == Change.RANGE], len(header.ranges_a)),
         voltage=columns[1] if header.voltage else None,
         invalid=header.invalid,
         path=path,
     )
 
 
-def _spans(changes: NDArray[np.void]) -> RangeSpans | None:
+def _spans(path: Path, changes: NDArray[np.void], ranges: int) -> RangeSpans | None:
     if not len(changes):
         return None
-    starts, index = changes["sample"].astype(np.int64), changes["value"].astype(np.uint8)
-    if starts[0] > 0:
-        starts, index = np.insert(starts, 0, 0), np.insert(index, 0, np.uint8(0))
-    return RangeSpans(starts, index)
-
-
-class _writing:
-    """Turns what the system says against writing into an error that names the file."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if isinstance(error, OSError):
-            raise BenchError(f"{self._path}: readings cannot be written: {error.strerror}") from error
+    if changes["value"].max() >= ranges:
+        raise BenchError(f"{changes_of(path)}: names range {changes['value'].max()} of {ranges}: the file is damaged")
+    samples, values = changes["sample"].astype(np.int64), changes["value"].astype(np.uint8)
+    order = np.argsort(samples, kind="stable")
+    # The first range holds from the beginning unless another is noted there; of several at one sample the last counts.
+    samples, values = np.insert(samples[order], 0, 0), np.insert(values[order], 0, np.uint8(0))
+    last_there = np.diff(samples, append=-1) != 0
+    samples, values = samples[last_there], values[last_there]
+    differs = np.insert(np.diff(values.astype(np.int16)) != 0, 0, True)
+    return RangeSpans(samples[differs], values[differs])
 
 
 def _write(file: BinaryIO, block: NDArray[Any]) -> None:
     """Write all of *block*: an unbuffered file may take less at a time."""
-    rest = memoryview(block.tobytes())
+    rest = block.view(np.uint8).data
     while rest:
         rest = rest[file.write(rest) :]

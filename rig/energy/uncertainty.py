@@ -1,17 +1,21 @@
 """Measurements with their uncertainty budgets (JCGM 100, the GUM).
 
 Gain and offset errors of a range are the same for every sample of it: they are never divided by the root of the
-number of samples. Half-widths of rectangular distributions become standard uncertainties by the root of three.
+number of samples. Those of different ranges are independent, unless the instrument's document says that they come
+from one reference: then the gains add linearly, which is the safe bound. Half-widths of rectangular distributions
+become standard uncertainties by the root of three.
 """
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from rig.energy.waveform import RangeAccuracy, Statistics, Supply, Waveform, WaveformError, Window
+from rig.energy.waveform import InvalidRecording, RangeAccuracy, RangeShare, Supply, Waveform, WaveformError, Window
 from rig.errors import BenchError
 
 ROOT_3 = math.sqrt(3)
@@ -24,6 +28,26 @@ T_FACTORS = (
 )
 #: Beyond this the normal distribution is used.
 MANY = 10_000
+#: The share of a window that may be lost. Up to it the worst state that was seen bounds what was missed; a recording
+#: that lost more is invalid, and its uncertainty is not made wider.
+MOST_LOST = 0.01
+#: Sub-windows whose means tell the noise where no document does, and how many samples that takes.
+BATCHES = 20
+NO_DOCUMENT = "the meter has no accuracy document: name one (accuracy:)"
+
+GAIN = "meter gain"
+OFFSET = "meter offset"
+ZERO = "zero of the meter"
+NOISE = "meter noise"
+TIMEBASE = "time base"
+SUPPLY = "supply voltage"
+VOLTAGE_GAIN = "voltage gain"
+VOLTAGE_OFFSET = "voltage offset"
+SERIES = "series resistance"
+LOST = "lost samples"
+ALIGNMENT = "alignment to the rig's clock"
+START_EDGE = "start edge"
+END_EDGE = "end edge"
 
 
 @dataclass(frozen=True)
@@ -44,9 +68,12 @@ class Contribution:
 
 @dataclass(frozen=True)
 class Measurement:
-    """A result. ``expanded_uncertainty`` and ``k`` are None when the instrument has no accuracy document.
+    """A result. ``expanded_uncertainty`` and ``k`` are None where a figure of the instrument is missing.
 
     Such a result is a number without a meaning for a verdict: whoever judges it has to say inconclusive.
+    ``reservations`` are the reasons for which no verdict may rest on the result, a missing figure among them.
+    ``ranges_a`` are the ranges that it was measured on, ``gap_share`` is the share of lost samples, ``repeats`` how
+    many single measurements it is the mean of.
     """
 
     name: str
@@ -55,6 +82,10 @@ class Measurement:
     expanded_uncertainty: float | None
     k: float | None
     budget: tuple[Contribution, ...]
+    reservations: tuple[str, ...] = ()
+    ranges_a: tuple[float, ...] = ()
+    gap_share: float = 0.0
+    repeats: int = 1
 
     def __str__(self) -> str:
         doubt = "unknown uncertainty" if self.expanded_uncertainty is None else f"{self.expanded_uncertainty:.2g}"
@@ -98,58 +129,72 @@ def measured(name: str, value: float, unit: str, budget: Sequence[Contribution],
 
 
 def charge(name: str, window: Window) -> Measurement:
-    """Return the charge of *window* in coulomb."""
-    statistics = window.statistics
-    budget = _integral_budget(window, "C", lambda s: s.charge_c, gain=statistics.charge_c, per_ampere=1.0)
-    return measured(name, statistics.charge_c, "C", budget, known=bool(window.waveform.accuracy))
+    """Return the charge of *window* in coulomb.
+
+    Raises:
+        InvalidRecording: the instrument calls the recording invalid, or too much of the window is lost.
+    """
+    return _of_window(name, "C", window, _charge, _filled)
 
 
 def mean_current(name: str, window: Window) -> Measurement:
-    """Return the mean current of *window* in ampere."""
-    per_second = 1 / window.duration_s
-    statistics = window.statistics
-    budget = _integral_budget(window, "A", lambda s: s.mean_a, gain=statistics.mean_a, per_ampere=per_second)
-    # A clock that runs wrong scales the duration too, so that a mean current does not see it.
-    budget = [contribution for contribution in budget if contribution.source != TIMEBASE]
-    return measured(name, statistics.mean_a, "A", budget, known=bool(window.waveform.accuracy))
+    """Return the mean current of *window* in ampere; raises as :func:`charge`.
+
+    A clock that runs wrong scales the duration as it does the charge, so that a mean current does not see it.
+    """
+    return _of_window(name, "A", window, _charge, lambda of: (1 - of.statistics.gap_share) ** -1 / of.duration_s)
 
 
 def energy(name: str, window: Window, supply: Supply) -> Measurement:
-    """Return the energy in joule that the board took in *window*, at its own pins (see Statistics.energy_j)."""
-    statistics, accuracy = window.statistics, _figures(window.waveform)
-    series_ohm = accuracy.series_ohm if accuracy else 0.0
+    """Return the energy in joule that the board took in *window*, at its own pins; raises as :func:`charge`.
 
-    def energy_j(of: Statistics) -> float:
-        return of.energy_j(supply, series_ohm)
-
-    pin_voltage_v = supply.voltage_v - 2 * series_ohm * statistics.mean_a
-    gain = supply.voltage_v * statistics.charge_c - 2 * series_ohm * statistics.square_a2s
-    budget = _integral_budget(window, "J", energy_j, gain=gain, per_ampere=pin_voltage_v)
-    budget.append(Contribution("supply voltage", abs(statistics.charge_c) * supply.standard_uncertainty_v, "J", "B"))
-    if accuracy:
-        burden = statistics.square_a2s * accuracy.series_uncertainty_ohm
-        budget.append(Contribution("series resistance", burden, "J", "B"))
-    return measured(name, energy_j(statistics), "J", budget, known=accuracy is not None)
+    These are at V - I R, R being shunt plus leads of the range in use and V what was measured at the supply's sense
+    point, or else the voltage of *supply*. The integral is exact per sample.
+    """
+    statistics, parts = window.statistics, _parts(window)
+    measurement = _of_window(name, "J", window, lambda part: _energy(part, supply), _filled)
+    filled = _filled(window)
+    budget = list(measurement.budget)
+    if statistics.sense_j is None:
+        budget.append(_systematic(SUPPLY, statistics.charge_c * filled * supply.standard_uncertainty_v, "J"))
+    figures = [part.figures for part in parts if part.figures is not None]
+    if figures and statistics.sense_j is not None:
+        gain_rel = max(one.voltage_gain_rel for one in figures)
+        offset_v = max(one.voltage_offset_v for one in figures)
+        budget.append(_systematic(VOLTAGE_GAIN, statistics.sense_j * filled * gain_rel, "J"))
+        budget.append(_systematic(VOLTAGE_OFFSET, statistics.charge_c * filled * offset_v, "J"))
+    if figures:
+        # The leads are in series with the shunt of every range: what is wrong with them adds linearly.
+        burden = sum(part.share.square_a2s * part.figures.series_uncertainty_ohm for part in parts if part.figures)
+        budget.append(_systematic(SERIES, burden * filled, "J"))
+    needed = [*NEEDED["J"], *(["voltage"] if statistics.sense_j is not None else [])]
+    return _stated(measurement, budget, figures, needed)
 
 
 def mean_of_readings(name: str, waveform: Waveform) -> Measurement:
     """Return the mean of slow readings of a steady current, in ampere, with their spread as a type A contribution.
 
+    Of twice as many readings as there are batches, or more, the spread is that of the means of batches: noise that
+    is not white would be made too small by the root of the number of readings.
+
     Raises:
         WaveformError: fewer than two readings, which have no spread.
+        InvalidRecording: the instrument calls the readings invalid.
     """
+    _refuse_invalid(waveform, 0.0)
     readings = waveform.samples.astype(np.float64)
     if len(readings) < 2:
         raise WaveformError(f"{name}: the mean of {len(readings)} readings has no known spread: take at least two")
     mean_a = float(readings.mean())
-    freedom = len(readings) - 1
-    spread = float(readings.std(ddof=1)) / math.sqrt(len(readings))
-    budget = [Contribution("spread of the readings", spread, "A", "A", systematic=False, degrees_of_freedom=freedom)]
-    accuracy = _figures(waveform)
-    if accuracy:
-        budget.append(Contribution(GAIN, abs(mean_a) * accuracy.gain_rel, "A", "B"))
-        budget.append(Contribution(OFFSET, accuracy.offset_a, "A", "B"))
-    return measured(name, mean_a, "A", budget, known=accuracy is not None)
+    seen = readings
+    if len(readings) >= 2 * BATCHES:
+        seen = np.array([batch.mean() for batch in np.array_split(readings, BATCHES)])
+    budget = [_spread("spread of the readings", seen, "A")]
+    figures = [one for one in waveform.accuracy if math.isclose(one.range_a, waveform.range_a)]
+    for one in figures:
+        budget += _of_range(one, _Effect(mean_a, mean_a, 1.0), "A", "")
+    plain = Measurement(name, mean_a, "A", None, None, (), ranges_a=(waveform.range_a,))
+    return _stated(plain, budget, figures, NEEDED["A"])
 
 
 def duration(
@@ -180,54 +225,212 @@ def combine_repeats(name: str, repeats: Sequence[Measurement]) -> Measurement:
         raise BenchError(f"{name}: there is nothing to combine")
     if len({(repeat.unit, repeat.name) for repeat in repeats}) > 1:
         raise BenchError(f"{name}: repeats of different quantities cannot be combined")
-    known = all(repeat.expanded_uncertainty is not None for repeat in repeats)
     unit = repeats[0].unit
-    if len(repeats) == 1:
-        return measured(name, repeats[0].value, unit, repeats[0].budget, known=known)
-    values = np.array([repeat.value for repeat in repeats])
-    spread = float(values.std(ddof=1)) / math.sqrt(len(values))
-    budget = [_spread_contribution(spread, unit, len(values)), *_shared(repeats)]
-    return measured(name, float(values.mean()), unit, budget, known=known)
+    combined = Measurement(
+        name,
+        float(np.mean([repeat.value for repeat in repeats])),
+        unit,
+        None,
+        None,
+        (),
+        reservations=tuple(dict.fromkeys(one for repeat in repeats for one in repeat.reservations)),
+        ranges_a=tuple(sorted({range_a for repeat in repeats for range_a in repeat.ranges_a})),
+        gap_share=max(repeat.gap_share for repeat in repeats),
+        repeats=sum(repeat.repeats for repeat in repeats),
+    )
+    budget = list(repeats[0].budget)
+    if len(repeats) > 1:
+        spread = _spread(f"spread of {len(repeats)} repeats", np.array([repeat.value for repeat in repeats]), unit)
+        budget = [spread, *_shared(repeats)]
+    return _combined(combined, budget, known=all(repeat.expanded_uncertainty is not None for repeat in repeats))
 
 
-GAIN = "meter gain"
-OFFSET = "meter offset"
-NOISE = "meter noise"
-TIMEBASE = "time base"
-ALIGNMENT = "alignment to the rig's clock"
-START_EDGE = "start edge"
-END_EDGE = "end edge"
+#: The figures of the instrument without which there is no uncertainty, by the unit of the result.
+NEEDED = {
+    "C": ("gain", "offset", "time base"),
+    "A": ("gain", "offset"),
+    "J": ("gain", "offset", "time base", "series resistance"),
+}
 
 
-def _integral_budget(
-    window: Window, unit: str, quantity: Callable[[Statistics], float], *, gain: float, per_ampere: float
-) -> list[Contribution]:
-    """Return the budget of an integral over *window*.
+@dataclass(frozen=True)
+class _Part:
+    """What was measured on one range inside a window, and the figures of that range where there are any."""
 
-    *gain* is how much the result changes per relative change of the current, *per_ampere* how much per ampere of
-    offset and second of duration.
+    figures: RangeAccuracy | None
+    share: RangeShare
+
+    @property
+    def series_ohm(self) -> float:
+        return self.figures.series_ohm if self.figures else 0.0
+
+
+@dataclass(frozen=True)
+class _Effect:
+    """What a part adds to the result, and how much the result changes per relative gain and per ampere of offset."""
+
+    value: float
+    per_gain: float
+    per_ampere: float
+
+
+def _charge(part: _Part) -> _Effect:
+    return _Effect(part.share.charge_c, part.share.charge_c, part.share.duration_s)
+
+
+def _energy(part: _Part, supply: Supply) -> _Effect:
+    share, series_ohm = part.share, part.series_ohm
+    sense_j = supply.voltage_v * share.charge_c if share.sense_j is None else share.sense_j
+    voltage_v = sense_j / share.charge_c if share.charge_c else supply.voltage_v
+    return _Effect(
+        value=sense_j - series_ohm * share.square_a2s,
+        per_gain=sense_j - 2 * series_ohm * share.square_a2s,
+        per_ampere=voltage_v * share.duration_s - 2 * series_ohm * share.charge_c,
+    )
+
+
+def _parts(window: Window) -> list[_Part]:
+    figures = window.waveform.accuracy
+    return [_Part(figures[index] if figures else None, share) for index, share in window.by_range.items()]
+
+
+def _filled(window: Window) -> float:
+    """Return what makes an integral whole again: lost time counts as if the mean of the rest had flowed."""
+    return 1 / (1 - window.statistics.gap_share)
+
+
+def _of_window(
+    name: str,
+    unit: str,
+    window: Window,
+    effect_of: Callable[[_Part], _Effect],
+    scale_of: Callable[[Window], float],
+) -> Measurement:
+    """Return a result that is a sum over the ranges of *window*, without what is particular to its unit."""
+    statistics = window.statistics
+    _refuse_invalid(window.waveform, statistics.gap_share)
+    scale, parts = scale_of(window), _parts(window)
+
+    def value_of(moved: Window) -> float:
+        return scale_of(moved) * sum(effect_of(part).value for part in _parts(moved))
+
+    effects = [_scaled(effect_of(part), scale) for part in parts]
+    figures = [part.figures for part in parts if part.figures is not None]
+    budget = _of_ranges(parts, effects, unit)
+    budget += _noise(window, parts, effects, unit)
+    if "time base" in NEEDED[unit] and figures:
+        ppm = _timebase_ppm(window.waveform)
+        budget.append(_systematic(TIMEBASE, value_of(window) * ppm * 1e-6 / ROOT_3, unit))
+    if statistics.gap_share:
+        worst_a = max(statistics.max_a - statistics.mean_a, statistics.mean_a - statistics.min_a)
+        half_width = statistics.gap_share * worst_a * abs(sum(effect.per_ampere for effect in effects))
+        budget.append(Contribution(LOST, half_width / ROOT_3, unit, "B", systematic=False))
+    budget += _edges(window, unit, value_of)
+    ranges_a = tuple(window.waveform.ranges_a[index] for index in window.by_range)
+    plain = Measurement(name, value_of(window), unit, None, None, (), ranges_a=ranges_a, gap_share=statistics.gap_share)
+    return _stated(plain, budget, figures, NEEDED[unit])
+
+
+def _refuse_invalid(waveform: Waveform, gap_share: float) -> None:
+    if waveform.invalid:
+        raise InvalidRecording(f"the recording is invalid: {'; '.join(waveform.invalid)}")
+    if gap_share > MOST_LOST:
+        raise InvalidRecording(f"the recording is invalid: {gap_share:.2%} of it are lost, more than {MOST_LOST:.0%}")
+
+
+def _scaled(effect: _Effect, scale: float) -> _Effect:
+    return _Effect(effect.value * scale, effect.per_gain * scale, effect.per_ampere * scale)
+
+
+def _of_ranges(parts: Sequence[_Part], effects: Sequence[_Effect], unit: str) -> list[Contribution]:
+    """Return what the figures of each range contribute; a range is named where there is more than one."""
+    lines: list[Contribution] = []
+    for part, effect in zip(parts, effects, strict=True):
+        if part.figures is not None:
+            suffix = f", {part.figures.range_a:g} A range" if len(parts) > 1 else ""
+            lines += _of_range(part.figures, effect, unit, suffix)
+    gains = [line for line in lines if line.source.startswith(GAIN)]
+    if len(gains) < 2 or not any(part.figures.common_reference for part in parts if part.figures):
+        return lines
+    together = sum(line.standard_uncertainty for line in gains)
+    return [_systematic(f"{GAIN}, one reference for all ranges", together, unit), *(x for x in lines if x not in gains)]
+
+
+def _of_range(figures: RangeAccuracy, effect: _Effect, unit: str, suffix: str) -> list[Contribution]:
+    """Return what is the same for every sample of one range."""
+    lines = []
+    if "gain" not in figures.not_obtained:
+        lines.append(_systematic(f"{GAIN}{suffix}", effect.per_gain * figures.gain_rel, unit))
+    if "offset" not in figures.not_obtained:
+        lines.append(_systematic(f"{OFFSET}{suffix}", effect.per_ampere * figures.offset_a, unit))
+    if figures.zero_a:
+        lines.append(_systematic(f"{ZERO}{suffix}", effect.per_ampere * figures.zero_a, unit))
+    if figures.temperature:
+        of_gain, of_offset = figures.temperature_gain_rel, figures.temperature_offset_a
+        added = math.hypot(effect.per_gain * of_gain, effect.per_ampere * of_offset)
+        lines.append(_systematic(f"{figures.temperature}{suffix}", added, unit))
+    return lines
+
+
+def _systematic(source: str, standard_uncertainty: float, unit: str) -> Contribution:
+    return Contribution(source, abs(standard_uncertainty), unit, "B")
+
+
+def _noise(window: Window, parts: Sequence[_Part], effects: Sequence[_Effect], unit: str) -> list[Contribution]:
+    """Return what the meter's noise contributes: by its documents, or else as the window itself shows it (type A).
+
+    Noise falls with the root of the number of samples. What is seen in the window is the spread of the means of
+    sub-windows, in which the current's own changes are too: it is no less than the noise.
     """
-    budget = _edges(window, unit, quantity)
-    waveform = window.waveform
-    accuracy = _figures(waveform)
-    if accuracy is None:
-        return budget
-    noise = abs(per_ampere) * waveform.interval_s * accuracy.noise_rms_a * math.sqrt(window.count)
-    return [
-        Contribution(GAIN, abs(gain) * accuracy.gain_rel, unit, "B"),
-        Contribution(OFFSET, abs(per_ampere) * window.duration_s * accuracy.offset_a, unit, "B"),
-        Contribution(NOISE, noise, unit, "B", systematic=False),
-        Contribution(TIMEBASE, abs(quantity(window.statistics)) * accuracy.timebase_ppm * 1e-6 / ROOT_3, unit, "B"),
-        *budget,
-    ]
+    figures = [part.figures for part in parts]
+    if all(one is not None and "noise" not in one.not_obtained for one in figures):
+        interval_s = window.waveform.interval_s
+        shares = [
+            effect.per_ampere * one.noise_rms_a / math.sqrt(part.share.duration_s / interval_s)
+            for part, effect, one in zip(parts, effects, figures, strict=True)
+            if one is not None
+        ]
+        return [Contribution(NOISE, math.hypot(*shares), unit, "B", systematic=False)]
+    if window.count < BATCHES:
+        return []
+    edges = np.linspace(window.start, window.end, BATCHES + 1).tolist()
+    means = [window.waveform.statistics(a, b).mean_a for a, b in pairwise(edges)]
+    spread = _spread(f"{NOISE} (spread of {BATCHES} sub-windows)", np.array([m for m in means if m == m]), unit)
+    per_ampere = abs(sum(effect.per_ampere for effect in effects))
+    return [replace(spread, standard_uncertainty=spread.standard_uncertainty * per_ampere)]
 
 
-def _figures(waveform: Waveform) -> RangeAccuracy | None:
-    """Return the figures of the widest range that was used, None without an accuracy document."""
-    return max(waveform.accuracy, key=lambda figures: figures.range_a, default=None)
+def _spread(source: str, values: NDArray[np.float64], unit: str) -> Contribution:
+    """Return the standard uncertainty of the mean of *values* from their own spread (GUM 4.2.3)."""
+    spread = float(values.std(ddof=1)) / math.sqrt(len(values))
+    return Contribution(source, spread, unit, "A", systematic=False, degrees_of_freedom=len(values) - 1)
 
 
-def _edges(window: Window, unit: str, quantity: Callable[[Statistics], float]) -> list[Contribution]:
+def _stated(
+    plain: Measurement, budget: Sequence[Contribution], figures: Sequence[RangeAccuracy], needed: Sequence[str]
+) -> Measurement:
+    """Return *plain* with its uncertainty, if all *needed* figures are there, and what speaks against a verdict."""
+    missing = [one.not_obtained[figure] for one in figures for figure in needed if figure in one.not_obtained]
+    if not figures:
+        missing = [NO_DOCUMENT]
+    elif not any(line.source.startswith(NOISE) or line.kind == "A" for line in budget):
+        reason = next(one.not_obtained["noise"] for one in figures if "noise" in one.not_obtained)
+        missing.append(f"{reason}, and fewer than {BATCHES} samples do not show it")
+    reasons = dict.fromkeys([*missing, *(one.reservation for one in figures if one.reservation)])
+    return _combined(replace(plain, reservations=tuple(reasons)), budget, known=not missing)
+
+
+def _combined(plain: Measurement, budget: Sequence[Contribution], *, known: bool) -> Measurement:
+    stated = measured(plain.name, plain.value, plain.unit, budget, known=known)
+    return replace(plain, expanded_uncertainty=stated.expanded_uncertainty, k=stated.k, budget=stated.budget)
+
+
+def _timebase_ppm(waveform: Waveform) -> float:
+    """Return the half-width of the sample clock's error, which is the same for every range."""
+    return max((one.timebase_ppm for one in waveform.accuracy), default=0.0)
+
+
+def _edges(window: Window, unit: str, value_of: Callable[[Window], float]) -> list[Contribution]:
     """Return what uncertain edges do, found by moving them through the recording itself.
 
     The alignment moves both edges together. Each mark moves its own edge, by half a sample more than it is uncertain
@@ -238,18 +441,17 @@ def _edges(window: Window, unit: str, quantity: Callable[[Statistics], float]) -
     waveform = window.waveform
     reference = waveform.trigger_index or 0
     away_s = max(abs(window.start - reference), abs(window.end - reference)) * waveform.interval_s
-    accuracy = _figures(waveform)
-    drift_s = away_s * accuracy.timebase_ppm * 1e-6 if accuracy else 0.0
+    drift_s = away_s * _timebase_ppm(waveform) * 1e-6
     moves = (
         (ALIGNMENT, waveform.t0_uncertainty_s + drift_s, (1, 1), True),
         (START_EDGE, window.start_uncertainty_s + waveform.interval_s / 2, (1, 0), False),
         (END_EDGE, window.end_uncertainty_s + waveform.interval_s / 2, (0, 1), False),
     )
-    here = quantity(window.statistics)
+    here = value_of(window)
 
     def half_width(by_s: float, edges: tuple[int, int]) -> float:
-        steps = np.linspace(-by_s, by_s, 9)
-        return max(abs(quantity(window.moved(edges[0] * step, edges[1] * step)) - here) for step in steps)
+        steps = np.linspace(-by_s, by_s, 9).tolist()
+        return max(abs(value_of(window.moved(edges[0] * step, edges[1] * step)) - here) for step in steps)
 
     return [
         Contribution(source, half_width(by_s, edges) / ROOT_3, unit, "B", systematic)
@@ -267,11 +469,6 @@ def _shared(repeats: Sequence[Measurement]) -> list[Contribution]:
         freedom = min(c.degrees_of_freedom for c in lines)
         shared.append(Contribution(source, mean, lines[0].unit, lines[0].kind, degrees_of_freedom=freedom))
     return shared
-
-
-def _spread_contribution(spread: float, unit: str, repeats: int) -> Contribution:
-    source = f"spread of {repeats} repeats"
-    return Contribution(source, spread, unit, "A", systematic=False, degrees_of_freedom=repeats - 1)
 
 
 def _root_sum(budget: Iterable[Contribution]) -> float:

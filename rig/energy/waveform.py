@@ -5,21 +5,25 @@ running sum over 50 million samples of a realistic trace is wrong by tens of per
 """
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rig.energy.engine import COUNT, Engine, Totals, Track
+from rig.energy.pyramid import Envelope
 from rig.errors import BenchError
-
-#: Samples per block of the prefix sums: a window costs two lookups and at most two blocks.
-BLOCK = 4096
 
 
 class WaveformError(BenchError):
     """The recording cannot answer the question: not aligned, too short, invalid, or samples are missing."""
+
+
+class InvalidRecording(WaveformError):
+    """The instrument calls the recording invalid, or too much of it is lost: nothing may be judged by it."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,11 @@ class RangeAccuracy:
     """The accuracy figures of one range at one aperture, as standard uncertainties where not said otherwise.
 
     ``document`` names where they come from. ``timebase_ppm`` is the half-width of the sample clock's error.
-    ``series_ohm`` is the shunt plus the leads between the supply's sense point and the board.
+    ``series_ohm`` is the shunt plus the leads between the supply's sense point and the board. ``temperature`` says at
+    which temperature the figures are used, ``temperature_gain_rel`` and ``temperature_offset_a`` what that adds.
+    ``zero_a`` is that of the null that was subtracted. ``common_reference``: the gain errors of all ranges may have one
+    cause. ``not_obtained`` has, by figure (gain, offset, noise, time base, series resistance, voltage), why there is
+    none: it then stands as 0. ``reservation`` says why no verdict may rest on the figures although they are there.
     """
 
     document: str
@@ -38,6 +46,15 @@ class RangeAccuracy:
     timebase_ppm: float
     series_ohm: float
     series_uncertainty_ohm: float
+    temperature: str = ""
+    temperature_gain_rel: float = 0.0
+    temperature_offset_a: float = 0.0
+    zero_a: float = 0.0
+    voltage_gain_rel: float = 0.0
+    voltage_offset_v: float = 0.0
+    common_reference: bool = False
+    not_obtained: Mapping[str, str] = field(default_factory=dict)
+    reservation: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,6 +78,8 @@ class Statistics:
     """What a window holds: ``square_a2s`` is the integral of the squared current, in A^2 s.
 
     ``sense_j`` is the integral of voltage times current at the supply's sense point, None where none was measured.
+    ``gap_share`` of the duration is lost: the integrals are without it, and mean and rms are those of the rest. Where
+    nothing is left, the minimum, maximum, mean and rms are NaN.
     """
 
     duration_s: float
@@ -69,10 +88,19 @@ class Statistics:
     min_a: float
     max_a: float
     sense_j: float | None = None
+    gap_share: float = 0.0
 
     @property
     def mean_a(self) -> float:
-        return self.charge_c / self.duration_s
+        return self.charge_c / self._there_s if self._there_s else math.nan
+
+    @property
+    def rms_a(self) -> float:
+        return math.sqrt(self.square_a2s / self._there_s) if self._there_s else math.nan
+
+    @property
+    def _there_s(self) -> float:
+        return self.duration_s * (1 - self.gap_share)
 
     def energy_j(self, supply: Supply, series_ohm: float) -> float:
         """Return the energy that the board took: at its pins are V - I * R, R being shunt plus leads.
@@ -82,6 +110,16 @@ class Statistics:
         """
         sense_j = supply.voltage_v * self.charge_c if self.sense_j is None else self.sense_j
         return sense_j - series_ohm * self.square_a2s
+
+
+@dataclass(frozen=True)
+class RangeShare:
+    """What was measured on one range inside a window, without the lost samples; the integrals as in Statistics."""
+
+    duration_s: float
+    charge_c: float
+    square_a2s: float
+    sense_j: float | None
 
 
 @dataclass(frozen=True)
@@ -150,31 +188,65 @@ class Waveform:
         return self._aligned_t0_s() + np.arange(len(self.samples), dtype=np.float64) * self.interval_s
 
     def window(
-        self, start_s: float, end_s: float, *, start_uncertainty_s: float = 0.0, end_uncertainty_s: float = 0.0
+        self,
+        start_s: float,
+        end_s: float,
+        *,
+        start_uncertainty_s: float = 0.0,
+        end_uncertainty_s: float = 0.0,
+        most_lost: float = 0.0,
     ) -> "Window":
         """Return the stretch between two rig times; the uncertainties are half-widths of the two marks.
 
         Raises:
-            WaveformError: not aligned, not inside the recording, empty, or samples are missing in it.
+            WaveformError: not aligned, not inside the recording, empty, or more than the share *most_lost* of its
+                samples is missing.
         """
         t0_s = self._aligned_t0_s()
         start, end = (start_s - t0_s) / self.interval_s, (end_s - t0_s) / self.interval_s
-        return self._checked(start, end, start_uncertainty_s, end_uncertainty_s)
+        return self._checked(start, end, start_uncertainty_s, end_uncertainty_s, most_lost=most_lost)
 
-    def whole(self) -> "Window":
+    def between(self, start_s: float, end_s: float, *, most_lost: float = 0.0) -> "Window":
+        """Return the stretch between two times after the first sample: that very stretch, so its edges are sharp.
+
+        Raises:
+            WaveformError: as :meth:`window`, except that no alignment is needed.
+        """
+        start, end = start_s / self.interval_s, end_s / self.interval_s
+        return self._checked(start, end, 0.0, 0.0, most_lost=most_lost, sharp=True)
+
+    def whole(self, *, most_lost: float = 0.0) -> "Window":
         """Return the whole recording as a window, which needs no alignment and has sharp edges."""
-        return self._checked(0.0, float(len(self.samples)), 0.0, 0.0, sharp=True)
+        return self._checked(0.0, float(len(self.samples)), 0.0, 0.0, most_lost=most_lost, sharp=True)
 
     def statistics(self, start: float, end: float) -> Statistics:
         """Return the statistics between two positions counted in samples; a part of a sample counts in proportion."""
-        first, last = math.floor(start), math.ceil(end)
-        sums = self._sum(first, last)
-        for index, weight in ((first, start - first), (last - 1, last - end)):
-            sums -= weight * self._sums_of(index, index + 1)
-        charge_c, square_a2s, sense_j = (sums * self.interval_s).tolist()
-        low_a, high_a = self._extremes(first, last)
-        measured_j = None if self.voltage is None else sense_j
-        return Statistics((end - start) * self.interval_s, charge_c, square_a2s, low_a, high_a, measured_j)
+        totals, lost = self._totals(start, end)
+        _, current, square, power = (totals.sums.sum(axis=0) * self.interval_s).tolist()
+        there = totals.low <= totals.high
+        return Statistics(
+            duration_s=(end - start) * self.interval_s,
+            charge_c=current,
+            square_a2s=square,
+            min_a=totals.low if there else math.nan,
+            max_a=totals.high if there else math.nan,
+            sense_j=None if self.voltage is None else power,
+            gap_share=lost / (end - start),
+        )
+
+    def by_range(self, start: float, end: float) -> dict[int, RangeShare]:
+        """Return what was measured on which of ``ranges_a``, by its index, between two positions as in statistics()."""
+        totals, _ = self._totals(start, end)
+        shares = {}
+        for index, share in enumerate((totals.sums * self.interval_s).tolist()):
+            duration_s, charge_c, square_a2s, sense_j = share
+            if duration_s > 0:
+                shares[index] = RangeShare(duration_s, charge_c, square_a2s, None if self.voltage is None else sense_j)
+        return shares
+
+    def envelope(self, start: int, end: int, bins: int) -> Envelope:
+        """Return the outline of samples [start, end), for a plot; see :meth:`rig.energy.pyramid.Pyramid.envelope`."""
+        return self._engine.pyramid.envelope(start, end, bins)
 
     def _aligned_t0_s(self) -> float:
         if self.t0_s is None:
@@ -183,7 +255,26 @@ class Waveform:
             )
         return self.t0_s
 
-    def _checked(self, start: float, end: float, start_u_s: float, end_u_s: float, sharp: bool = False) -> "Window":
+    @cached_property
+    def _engine(self) -> Engine:
+        spans = self.spans or RangeSpans(np.zeros(1, np.int64), np.zeros(1, np.uint8))
+        return Engine(Track(self.samples, self.voltage, spans.starts, spans.index, len(self.ranges_a)))
+
+    def _totals(self, start: float, end: float) -> tuple[Totals, float]:
+        """Return the totals with the first and the last sample in proportion, and how many samples are lost."""
+        first, last = math.floor(start), math.ceil(end)
+        totals = self._engine.totals(first, last)
+        lost = last - first - float(totals.sums[:, COUNT].sum())
+        for index, weight in ((first, start - first), (last - 1, last - end)):
+            if weight:
+                sample = self._engine.totals(index, index + 1).sums
+                totals.sums[:] -= weight * sample
+                lost -= weight * (1 - float(sample[:, COUNT].sum()))
+        return totals, lost
+
+    def _checked(
+        self, start: float, end: float, start_u_s: float, end_u_s: float, *, most_lost: float, sharp: bool = False
+    ) -> "Window":
         slack = 1e-6
         if not (-slack <= start < end <= len(self.samples) + slack):
             from_s, to_s = start * self.interval_s, end * self.interval_s
@@ -192,64 +283,18 @@ class Waveform:
                 f"recording of {self.duration_s:.6f} s: record longer, or check the marks"
             )
         start, end = max(start, 0.0), min(end, float(len(self.samples)))
-        lost = sum(
-            max(min(first + count, math.ceil(end)) - max(first, math.floor(start)), 0) for first, count in self.gaps
-        )
-        if lost:
-            raise WaveformError(f"{lost} samples are missing inside the window: repeat the capture")
+        _, lost = self._totals(start, end)
+        if lost > most_lost * (end - start):
+            raise InvalidRecording(f"{math.ceil(lost)} samples are missing inside the window: repeat the capture")
         return Window(self, start, end, start_u_s, end_u_s, sharp)
-
-    @cached_property
-    def _blocks(self) -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.float32]]:
-        """Prefix sums of i, i^2 and v i at block borders, shape (blocks + 1, 3), and minimum and maximum of each block.
-
-        A block with a lost sample is NaN: nothing is asked of it, because a window over a gap is refused.
-        """
-        blocks = len(self.samples) // BLOCK
-        sums = np.zeros((blocks + 1, 3))
-        low, high = np.empty(blocks, np.float32), np.empty(blocks, np.float32)
-        for block in range(blocks):
-            first = block * BLOCK
-            sums[block + 1] = self._sums_of(first, first + BLOCK)
-            part = self.samples[first : first + BLOCK]
-            low[block], high[block] = part.min(), part.max()
-        return np.cumsum(np.nan_to_num(sums), axis=0), low, high
-
-    def _sums_of(self, first: int, last: int) -> NDArray[np.float64]:
-        current = self.samples[first:last].astype(np.float64)
-        voltage = None if self.voltage is None else self.voltage[first:last].astype(np.float64)
-        return np.array((current.sum(), current @ current, 0.0 if voltage is None else voltage @ current))
-
-    def _pieces(self, first: int, last: int) -> tuple[int, int, list[tuple[int, int]]]:
-        """Split [first, last) into whole blocks and the samples left over on both sides."""
-        begin, end = -(-first // BLOCK), min(last // BLOCK, len(self.samples) // BLOCK)
-        if begin >= end:
-            return 0, 0, [(first, last)]
-        return begin, end, [(first, begin * BLOCK), (end * BLOCK, last)]
-
-    def _sum(self, first: int, last: int) -> NDArray[np.float64]:
-        prefix, _, _ = self._blocks
-        begin, end, rest = self._pieces(first, last)
-        total = prefix[end] - prefix[begin]
-        for from_sample, to_sample in rest:
-            total += self._sums_of(from_sample, to_sample)
-        return np.asarray(total)
-
-    def _extremes(self, first: int, last: int) -> tuple[float, float]:
-        _, low, high = self._blocks
-        begin, end, rest = self._pieces(first, last)
-        edges = [self.samples[from_sample:to_sample] for from_sample, to_sample in rest]
-        parts = [part for part in (low[begin:end], *edges) if len(part)]
-        tops = [part for part in (high[begin:end], *edges) if len(part)]
-        return float(min(part.min() for part in parts)), float(max(part.max() for part in tops))
 
 
 @dataclass(frozen=True)
 class Window:
     """A stretch of a waveform between two positions counted in samples.
 
-    ``start_uncertainty_s`` and ``end_uncertainty_s`` are the half-widths of its two marks. A *sharp* window consists
-    of whole samples by definition and has no uncertain edges.
+    ``start_uncertainty_s`` and ``end_uncertainty_s`` are the half-widths of its two marks. A *sharp* window is that
+    stretch by definition and has no uncertain edges.
     """
 
     waveform: Waveform
@@ -271,9 +316,13 @@ class Window:
     def statistics(self) -> Statistics:
         return self.waveform.statistics(self.start, self.end)
 
-    def moved(self, start_by_s: float, end_by_s: float) -> Statistics:
-        """Return the statistics with the edges moved, as far as the recording and the other edge allow."""
+    @cached_property
+    def by_range(self) -> dict[int, RangeShare]:
+        return self.waveform.by_range(self.start, self.end)
+
+    def moved(self, start_by_s: float, end_by_s: float) -> "Window":
+        """Return this window with its edges moved, as far as the recording and the other edge allow."""
         interval_s, total = self.waveform.interval_s, float(len(self.waveform))
         start = min(max(self.start + start_by_s / interval_s, 0.0), total - 1e-6)
         end = max(min(self.end + end_by_s / interval_s, total), start + 1e-6)
-        return self.waveform.statistics(start, end)
+        return replace(self, start=start, end=end)

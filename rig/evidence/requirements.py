@@ -4,10 +4,10 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, model_validator
 
 from rig.errors import ConfigError
-from rig.evidence.verdicts import Level, Limit
+from rig.evidence.verdicts import Level, Limit, Rule
 from rig.formats.checked_yaml import CheckedModel, load_checked, place_of
 
 RELEASE = "profile.release"
@@ -133,12 +133,29 @@ class _LimitRow(CheckedModel):
     max: float | None = None
     min: float | None = None
     source: str
+    rule: Rule = "non-binary"
+    guard_band: PositiveFloat | None = None
+    max_increase: float | None = Field(None, ge=0)
 
     @model_validator(mode="after")
     def _has_a_bound(self) -> Self:
         if self.max is None and self.min is None:
             raise ValueError("has neither max nor min")
+        if self.rule == "simple" and self.guard_band is not None:
+            raise ValueError("guard_band: simple acceptance has none; the rules guarded and non-binary do")
         return self
+
+    def limit(self, name: str) -> Limit:
+        return Limit(
+            name=name,
+            unit=self.unit,
+            max=self.max,
+            min=self.min,
+            source=self.source,
+            rule=self.rule,
+            guard_band=1.0 if self.guard_band is None else self.guard_band,
+            max_increase=self.max_increase,
+        )
 
 
 class _LimitsFile(CheckedModel):
@@ -150,11 +167,7 @@ class Limits:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        rows = load_checked(path, _LimitsFile).limits
-        self._limits = {
-            name: Limit(name=name, unit=row.unit, max=row.max, min=row.min, source=row.source)
-            for name, row in rows.items()
-        }
+        self._limits = {name: row.limit(name) for name, row in load_checked(path, _LimitsFile).limits.items()}
 
     def for_measurement(self, name: str, unit: str) -> Limit:
         """Return the limit for *name*; raises ConfigError where there is none or it has another unit."""

@@ -9,7 +9,7 @@ from rig.energy import Contribution, Measurement
 from rig.errors import BenchError
 from rig.evidence.record import RunRecord
 from rig.evidence.requirements import Limits, Requirement
-from rig.evidence.verdicts import Decision, State, decide, unmet
+from rig.evidence.verdicts import Decision, Limit, State, decide, unmet
 
 
 class VerdictFailed(AssertionError):
@@ -116,17 +116,14 @@ class Verifier:
         *false_alarm* is as in :meth:`check`.
 
         Raises :class:`VerdictFailed` on fail and on the fail side of the guard band, :class:`NoVerdict` where the
-        measurement has no stated uncertainty.
+        measurement has no stated uncertainty or a reservation against it.
         """
         self._row(requirement)
         limit = self._limits.for_measurement(measurement.name, measurement.unit)
-        uncertainty = measurement.expanded_uncertainty
         if not isfinite(measurement.value):
             raise BenchError(f"{requirement}: {measurement.name}: {measurement.value} is no measured value")
-        if uncertainty is None:
-            decision = Decision(State.INCONCLUSIVE, None, "no uncertainty, no verdict")
-        else:
-            decision = decide(measurement.value, uncertainty, limit)
+        obstacles = _obstacles(measurement)
+        decision = Decision(State.INCONCLUSIVE, None, limit.rule_id) if obstacles else _decide(measurement, limit)
         self.stated.add(requirement)
         self._record.write(
             "measurement",
@@ -135,24 +132,39 @@ class Verifier:
             name=measurement.name,
             value=measurement.value,
             unit=measurement.unit,
-            expanded_uncertainty=uncertainty,
+            expanded_uncertainty=measurement.expanded_uncertainty,
             k=measurement.k,
+            degrees_of_freedom=_finite(measurement.degrees_of_freedom),
             limit={"max": limit.max, "min": limit.min, "unit": limit.unit, "source": limit.source},
             rule=decision.rule,
+            guard_band=decision.guard_band,
+            acceptance={"max": decision.accept_max, "min": decision.accept_min},
+            false_accept=decision.false_accept,
+            false_reject=decision.false_reject,
             state=decision.state,
             side=decision.side,
+            instrument=dict(self.instrument()) if measurement.ranges_a else {},
+            ranges_a=list(measurement.ranges_a),
+            gap_share=measurement.gap_share,
+            repeats=measurement.repeats,
             evidence=self._names(evidence),
             budget=[_budget_row(row) for row in measurement.budget],
-            notes=list(notes),
+            notes=[*(f"no verdict: {obstacle}" for obstacle in obstacles), *notes],
             false_alarm=false_alarm,
         )
         if decision.state is not State.PASS:
             self.show(requirement, evidence)
-        self._raise_unless_met(requirement, measurement, decision)
+        self._raise_unless_met(requirement, measurement, decision, obstacles)
 
-    def _raise_unless_met(self, requirement: str, measurement: Measurement, decision: Decision) -> None:
+    def instrument(self) -> Mapping[str, Any]:
+        """Return who measured, and until when its calibration holds, as the record tells it."""
+        return {}
+
+    def _raise_unless_met(
+        self, requirement: str, measurement: Measurement, decision: Decision, obstacles: Sequence[str]
+    ) -> None:
         if decision.state is State.INCONCLUSIVE:
-            raise NoVerdict(f"{requirement}: {measurement}: the meter has no accuracy document; name one (accuracy:)")
+            raise NoVerdict(f"{requirement}: {measurement}: {'; '.join(obstacles)}")
         if decision.state is State.FAIL or decision.side == "fail":
             limit = self._limits.for_measurement(measurement.name, measurement.unit)
             raise VerdictFailed(f"{requirement}: {measurement}: {decision.state} against the limit {limit}")
@@ -168,5 +180,35 @@ class Verifier:
         return [self._record.relative(path) for path in evidence]
 
 
+def _obstacles(measurement: Measurement) -> tuple[str, ...]:
+    """Return why no verdict can rest on *measurement*, nothing where one can."""
+    if measurement.expanded_uncertainty is None and not measurement.reservations:
+        return ("the meter has no accuracy document; name one (accuracy:)",)
+    return measurement.reservations
+
+
+def _decide(measurement: Measurement, limit: Limit) -> Decision:
+    assert measurement.expanded_uncertainty is not None
+    return decide(
+        measurement.value,
+        measurement.expanded_uncertainty,
+        limit,
+        k=measurement.k or 2.0,
+        degrees_of_freedom=measurement.degrees_of_freedom,
+    )
+
+
 def _budget_row(row: Contribution) -> dict[str, Any]:
-    return {"source": row.source, "standard_uncertainty": row.standard_uncertainty, "unit": row.unit, "kind": row.kind}
+    return {
+        "source": row.source,
+        "standard_uncertainty": row.standard_uncertainty,
+        "unit": row.unit,
+        "kind": row.kind,
+        "systematic": row.systematic,
+        "degrees_of_freedom": _finite(row.degrees_of_freedom),
+    }
+
+
+def _finite(number: float) -> float | None:
+    """Return *number* as JSON can hold it: None for infinitely many."""
+    return number if isfinite(number) else None

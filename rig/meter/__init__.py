@@ -1,8 +1,9 @@
 """Instruments: a capture goes in, a waveform comes out; accuracy data are files. Knows no board."""
 
 from rig.meter.accuracy import Accuracy, load_accuracy
-from rig.meter.floor import BOARD_RANGE_A, Floor, FloorStep, measure_floor
-from rig.meter.keysight import Keysight34465A
+from rig.meter.calibration import load_certificate
+from rig.meter.drivers import Driver, open_meter
+from rig.meter.floor import Floor, FloorStep, board_range_a, measure_floor
 from rig.meter.protocol import (
     Capabilities,
     Capture,
@@ -15,23 +16,27 @@ from rig.meter.protocol import (
     Trigger,
     Zero,
 )
+from rig.meter.scpi.meter import Output
 
 __all__ = [
-    "BOARD_RANGE_A",
     "Accuracy",
     "Capabilities",
     "Capture",
     "CaptureInvalid",
     "CaptureTimeout",
+    "Driver",
     "Floor",
     "FloorStep",
     "Identity",
-    "Keysight34465A",
     "Meter",
     "MeterError",
+    "Output",
     "Settings",
     "Trigger",
     "Zero",
+    "board_range_a",
     "load_accuracy",
+    "load_certificate",
     "measure_floor",
+    "open_meter",
 ]

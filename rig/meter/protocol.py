@@ -44,7 +44,8 @@ class Identity:
 class Capabilities:
     """What the instrument can do, its installed options included.
 
-    ``ranges_a`` are its fixed ranges, ascending in ampere; ``seamless``: it can range by itself without losing samples.
+    ``ranges_a`` are its fixed ranges, ascending in ampere, none where it always ranges by itself; ``seamless``: it
+    can do so without losing samples.
     ``max_samples`` bounds one capture, None where it streams until it is stopped. ``voltage``: it measures the voltage
     beside the current. ``output``: it feeds the board.
     """
@@ -179,8 +180,12 @@ class Meter(Protocol):
     def set_range(self, range_a: float) -> None:
         """Switch to a fixed range, the current path staying closed."""
 
-    def read_current(self, *, range_a: float, aperture_s: float, count: int) -> Waveform:
-        """Take *count* slow readings at once and return them when they are all there; samples stay in memory."""
+    def read_current(self, *, range_a: float | None, aperture_s: float, count: int) -> Waveform:
+        """Take *count* slow readings at once and return them when they are all there; samples stay in memory.
+
+        Raises:
+            CaptureInvalid: a reading was overloaded.
+        """
 
     def zero(self, ranges_a: Sequence[float]) -> Mapping[float, Zero]:
         """Read each of *ranges_a* with the board's current known to be none, and subtract it from what comes after.

@@ -33,11 +33,14 @@ class VisaSession:
     """One instrument at *resource*, usable from several threads (one exchange at a time).
 
     ``errors`` collects what the instrument's error queue says, each entry with the group of commands that it was
-    read after; *on_errors* is called with the new ones.
+    read after; *on_errors* is called with the new ones. An answer that takes longer than *timeout_s* is none.
     """
 
-    def __init__(self, resource: str, on_errors: Callable[[list[str]], None] | None = None) -> None:
+    def __init__(
+        self, resource: str, on_errors: Callable[[list[str]], None] | None = None, timeout_s: float = TIMEOUT_S
+    ) -> None:
         self.resource = resource
+        self.timeout_s = timeout_s
         self.errors: list[str] = []
         self._on_errors = on_errors
         self._lock = threading.RLock()
@@ -122,7 +125,7 @@ class VisaSession:
         self._refuse_unknown_host()
         try:
             instrument: Any = self._manager.open_resource(
-                self.resource, read_termination="\n", write_termination="\n", timeout=TIMEOUT_S * 1000
+                self.resource, read_termination="\n", write_termination="\n", timeout=self.timeout_s * 1000
             )
         except OPENING_ERRORS as error:
             raise MeterError(
@@ -135,8 +138,8 @@ class VisaSession:
         except TALKING_ERRORS as error:
             self._close_instrument()
             raise MeterError(
-                f"meter {self.resource}: does not answer *IDN? ({_reason(error)}): is it switched on, and is this the "
-                "port of its raw socket interface?"
+                f"meter {self.resource}: does not answer *IDN? ({self._reason(error)}): is it switched on, and is this "
+                "the port of its raw socket interface?"
             ) from error
 
     def _refuse_unknown_host(self) -> None:
@@ -168,8 +171,14 @@ class VisaSession:
             except TALKING_ERRORS as error:
                 self._close_instrument()
                 raise MeterError(
-                    f"meter {self.resource}: no proper answer to {message!r} ({_reason(error)})"
+                    f"meter {self.resource}: no proper answer to {message!r} ({self._reason(error)})"
                 ) from error
+
+    def _reason(self, error: Exception) -> str:
+        if isinstance(error, pyvisa.errors.VisaIOError):
+            timeout = error.error_code == pyvisa.constants.StatusCode.error_timeout
+            return f"nothing within {self.timeout_s:g} s" if timeout else str(error.abbreviation)
+        return str(error) or type(error).__name__
 
 
 def compound(*commands: str) -> str:
@@ -201,10 +210,3 @@ def block_digits(mark: bytes) -> int:
     if len(mark) != 2 or mark[:1] != b"#" or mark[1:] not in [b"%d" % digit for digit in range(1, 10)]:
         raise ValueError(f"not a definite-length block: it begins with {mark!r}")
     return int(mark[1:])
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, pyvisa.errors.VisaIOError):
-        timeout = error.error_code == pyvisa.constants.StatusCode.error_timeout
-        return f"nothing within {TIMEOUT_S:g} s" if timeout else str(error.abbreviation)
-    return str(error) or type(error).__name__

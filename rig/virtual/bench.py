@@ -239,6 +239,7 @@ class VirtualBench:
     def _meter_config(self, unit: Unit) -> dict[str, Any]:
         return {
             "name": unit.name,
+            "model": "keysight-34465a",
             "accuracy": str(_ACCURACY),
             "supply": self._supply(unit),
             "seed": unit.seed,

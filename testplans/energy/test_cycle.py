@@ -16,7 +16,7 @@ from rig.evidence.declaration import Declaration
 from rig.fixtures.coaps import Coaps
 from rig.fixtures.measure import Measure
 from rig.fixtures.sleep import deep_sleep_of, put_to_sleep
-from rig.meter import BOARD_RANGE_A, Floor
+from rig.meter import Floor
 from rig.testplans.energy.windows import CONSOLE_LATENCY_S, ROOT_3, UNKNOWN, WAKE, steady, triggered
 
 pytestmark = pytest.mark.usefixtures("router", "meter")
@@ -186,7 +186,7 @@ def _cycle(floor: Floor, awake: Measurement, asleep_s: float, cycle_s: float) ->
 def _awake_row(awake: Phase, waveform: Waveform) -> dict[str, object]:
     return {
         "what": "awake",
-        "range_a": BOARD_RANGE_A,
+        "range_a": waveform.range_a,
         "start_s": awake.start.t_s,
         "end_s": awake.end.t_s,
         "mean_a": awake.window(waveform).statistics.mean_a,

@@ -86,7 +86,7 @@ def test_deep_sleep_current(coap: Coaps, console: Console, dut: Declaration, mea
 @pytest.mark.usefixtures("meter")
 def test_wake_to_first_answer(coap: Coaps, console: Console, dut: Declaration, measure: Measure) -> None:
     coap.prove_alive()
-    with measure.current("wake", range_a=1.0, interval_s=200e-6, duration_s=WAKE_CAPTURE_S) as current:
+    with measure.current("wake", interval_s=200e-6, duration_s=WAKE_CAPTURE_S) as current:
         slept_s = put_to_sleep(coap, console, deep_sleep_of(dut), WAKE_SLEEP_S)
         woke_s = console.wait_line(WAKE, since_s=slept_s, timeout_s=WAKE_TIMEOUT_S).at_s
         ready_s = console.wait_mark("network_up", since_s=slept_s, timeout_s=WAKE_TIMEOUT_S).at_s
@@ -146,7 +146,7 @@ def test_the_request_to_sleep_is_answered(
 @pytest.mark.usefixtures("meter")
 def test_asleep_for_the_whole_period(coap: Coaps, console: Console, dut: Declaration, measure: Measure) -> None:
     coap.prove_alive()
-    with measure.current("period", range_a=1.0, interval_s=200e-6, duration_s=WAKE_CAPTURE_S) as current:
+    with measure.current("period", interval_s=200e-6, duration_s=WAKE_CAPTURE_S) as current:
         slept_s = put_to_sleep(coap, console, deep_sleep_of(dut), WAKE_SLEEP_S)
         console.wait_mark("network_up", since_s=slept_s, timeout_s=WAKE_SLEEP_S + WAKE_TIMEOUT_S)
         waveform = current.result(timeout_s=WAKE_CAPTURE_S + WAKE_TIMEOUT_S)

@@ -12,8 +12,8 @@ from rig.energy import Bounds, Mark, Measurement, Phase, Waveform, combine_repea
 from rig.energy.uncertainty import measured
 from rig.errors import DeviceError
 from rig.fixtures.measure import Measure
-from rig.meter import BOARD_RANGE_A, Trigger
 from rig.meter import Capture as CurrentCapture
+from rig.meter import Trigger
 from rig.router import Capture
 
 RADIO_TAIL_S = 0.05
@@ -71,7 +71,6 @@ def triggered(
     """Record finely, around the next rising edge of the board's trigger line."""
     return measure.current(
         name,
-        range_a=BOARD_RANGE_A,
         interval_s=interval_s,
         duration_s=duration_s,
         pretrigger_s=before_s,
@@ -83,7 +82,7 @@ def steady(
     measure: Measure, name: str, duration_s: float, interval_s: float = COARSE_S
 ) -> AbstractContextManager[CurrentCapture]:
     """Record from now on, coarsely."""
-    return measure.current(name, range_a=BOARD_RANGE_A, interval_s=interval_s, duration_s=duration_s)
+    return measure.current(name, interval_s=interval_s, duration_s=duration_s)
 
 
 @dataclass(frozen=True)

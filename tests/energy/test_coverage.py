@@ -7,9 +7,9 @@ import pytest
 
 from rig.energy import Measurement, Supply, Waveform, charge, energy, mean_of_readings
 from rig.meter import load_accuracy
-from rig.virtual.meter.sampler import Acquisition, ReadingMemory, Setup, Source
 from rig.virtual.meter.specification import Specimen, draw_specimen
 from rig.virtual.meter.timeline import Timeline
+from rig.virtual.meter.truevolt.sampler import Acquisition, ReadingMemory, Setup, Source
 
 DOCUMENT = Path("rig/virtual/meter/accuracy-34465a-virtual.yaml")
 SEEDS = 200

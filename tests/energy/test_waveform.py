@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rig.energy import Supply, Waveform, WaveformError
-from rig.energy.waveform import BLOCK
+from rig.energy.engine import BLOCK
 
 LONG = np.abs(np.random.default_rng(7).normal(0.05, 0.1, 5 * BLOCK + 777)).astype(np.float32)
 
@@ -64,7 +64,9 @@ def test_questions_that_have_no_answer_are_refused() -> None:
         waveform(LONG).window(0, 1)
     with pytest.raises(WaveformError, match="no trigger"):
         waveform(LONG).aligned(0.0, 0.0)
-    placed = waveform(LONG, t0_s=10.0, gaps=((2000, 3),))
+    torn = LONG.copy()
+    torn[2000:2003] = np.nan
+    placed = waveform(torn, t0_s=10.0, gaps=((2000, 3),))
     for start_s, end_s in ((9.0, 10.5), (10.0, 1000.0), (10.5, 10.5), (10.6, 10.5)):
         with pytest.raises(WaveformError, match="not inside"):
             placed.window(start_s, end_s)

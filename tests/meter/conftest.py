@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from rig.meter import Accuracy, Keysight34465A, load_accuracy
-
-DOCUMENT = Path("rig/virtual/meter/accuracy-34465a-virtual.yaml")
+from rig.meter import Accuracy, Meter, load_accuracy, open_meter
+from rig.meter.drivers import Driver
+from rig.virtual.meter.models import MODELS
 
 
 @dataclass
@@ -63,11 +63,23 @@ class VirtualMeterProcess:
 
 
 @pytest.fixture
-def virtual(tmp_path: Path) -> Iterator[VirtualMeterProcess]:
+def driver() -> Driver:
+    """Return which instrument is tested; a module with another one has a fixture of the same name."""
+    return "keysight-34465a"
+
+
+@pytest.fixture
+def document(driver: Driver) -> Path:
+    return MODELS[driver].accuracy
+
+
+@pytest.fixture
+def virtual(tmp_path: Path, driver: Driver, document: Path) -> Iterator[VirtualMeterProcess]:
     supply = tmp_path / "supply"
     config = {
         "name": "m1",
-        "accuracy": str(DOCUMENT),
+        "model": driver,
+        "accuracy": str(document),
         "supply": str(supply),
         "seed": 3,
         "serial": "T3",
@@ -93,11 +105,11 @@ def board(virtual: VirtualMeterProcess) -> Iterator[SupplyPlayer]:
 
 
 @pytest.fixture
-def accuracy() -> Accuracy:
-    return load_accuracy(DOCUMENT)
+def accuracy(document: Path) -> Accuracy:
+    return load_accuracy(document)
 
 
 @pytest.fixture
-def meter(virtual: VirtualMeterProcess, accuracy: Accuracy) -> Iterator[Keysight34465A]:
-    with Keysight34465A(virtual.visa, accuracy) as opened:
+def meter(virtual: VirtualMeterProcess, accuracy: Accuracy, driver: Driver) -> Iterator[Meter]:
+    with open_meter(driver, virtual.visa, accuracy) as opened:
         yield opened

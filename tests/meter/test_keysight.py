@@ -10,10 +10,10 @@ import pytest
 from rig.clock import now_s
 from rig.energy import charge, load_recording
 from rig.errors import BenchError
-from rig.meter import Accuracy, CaptureInvalid, CaptureTimeout, Keysight34465A, MeterError, Trigger, measure_floor
+from rig.meter import Accuracy, CaptureInvalid, CaptureTimeout, Meter, MeterError, Trigger, measure_floor, open_meter
 from rig.meter.visa import VisaSession
 from rig.virtual.meter.bench import VirtualMeter
-from rig.virtual.meter.status import QUES_MEMORY_OVERFLOW, QUES_TIMING_VIOLATION
+from rig.virtual.meter.truevolt.instrument import QUES_MEMORY_OVERFLOW, QUES_TIMING_VIOLATION
 
 DOCUMENT = Path("rig/virtual/meter/accuracy-34465a-virtual.yaml")
 
@@ -22,7 +22,7 @@ def settings(path: Path, **changes: Any) -> dict[str, Any]:
     return {"range_a": 1.0, "interval_s": 20e-6, "duration_s": 0.2, "path": path / "x.f32"} | changes
 
 
-def test_opening_leaves_the_board_supplied_and_says_who_answered(meter: Keysight34465A, board: Any) -> None:
+def test_opening_leaves_the_board_supplied_and_says_who_answered(meter: Meter, board: Any) -> None:
     assert meter.identity.model == "34465A"
     assert str(meter.identity).startswith("coaps-rig virtual bench 34465A, serial T3")
     assert meter.capabilities.min_interval_s == 20e-6
@@ -32,9 +32,7 @@ def test_opening_leaves_the_board_supplied_and_says_who_answered(meter: Keysight
     assert meter.errors == ()
 
 
-def test_immediate_capture_agrees_with_the_truth_on_the_rigs_clock(
-    meter: Keysight34465A, board: Any, tmp_path: Path
-) -> None:
+def test_immediate_capture_agrees_with_the_truth_on_the_rigs_clock(meter: Meter, board: Any, tmp_path: Path) -> None:
     board.current(0.02)
     with meter.capture(**settings(tmp_path, duration_s=0.4)) as capture:
         start_ns = board.current(0.1, time.monotonic_ns() + 100_000_000)
@@ -48,9 +46,7 @@ def test_immediate_capture_agrees_with_the_truth_on_the_rigs_clock(
     assert result.value == pytest.approx(0.1 * 0.1 + 0.1 * 0.02, abs=result.expanded_uncertainty)
 
 
-def test_external_trigger_with_pretrigger_aligns_to_microseconds(
-    meter: Keysight34465A, board: Any, tmp_path: Path
-) -> None:
+def test_external_trigger_with_pretrigger_aligns_to_microseconds(meter: Meter, board: Any, tmp_path: Path) -> None:
     board.current(5e-6)
     with meter.capture(**settings(tmp_path, pretrigger_s=0.05, trigger=Trigger.external_rising())) as capture:
         assert meter.errors == ()
@@ -69,7 +65,7 @@ def test_external_trigger_with_pretrigger_aligns_to_microseconds(
     assert result.expanded_uncertainty < 0.01 * result.value
 
 
-def test_falling_edge(meter: Keysight34465A, board: Any, tmp_path: Path) -> None:
+def test_falling_edge(meter: Meter, board: Any, tmp_path: Path) -> None:
     board.line(1)
     with meter.capture(**settings(tmp_path, trigger=Trigger.external_falling())) as capture:
         board.line(0)
@@ -77,7 +73,7 @@ def test_falling_edge(meter: Keysight34465A, board: Any, tmp_path: Path) -> None
 
 
 def test_samples_and_what_they_are_can_be_read_by_themselves(
-    meter: Keysight34465A, board: Any, tmp_path: Path, accuracy: Accuracy
+    meter: Meter, board: Any, tmp_path: Path, accuracy: Accuracy
 ) -> None:
     board.current(0.05)
     with meter.capture(**settings(tmp_path)) as capture:
@@ -94,7 +90,7 @@ def test_samples_and_what_they_are_can_be_read_by_themselves(
     assert again.t0_s == waveform.t0_s
 
 
-def test_readings_are_on_disk_while_they_arrive(meter: Keysight34465A, board: Any, tmp_path: Path) -> None:
+def test_readings_are_on_disk_while_they_arrive(meter: Meter, board: Any, tmp_path: Path) -> None:
     board.current(0.05)
     with meter.capture(**settings(tmp_path, duration_s=60.0)):
         until_s = now_s() + 20
@@ -109,14 +105,14 @@ def test_readings_are_on_disk_while_they_arrive(meter: Keysight34465A, board: An
     assert meter.errors == ()
 
 
-def test_interval_is_what_the_instrument_makes_of_it(meter: Keysight34465A, tmp_path: Path) -> None:
+def test_interval_is_what_the_instrument_makes_of_it(meter: Meter, tmp_path: Path) -> None:
     with meter.capture(**settings(tmp_path, interval_s=33.1e-6, duration_s=0.01)) as capture:
         waveform = capture.result(timeout_s=10)
     assert waveform.interval_s == pytest.approx(34e-6)
     assert waveform.aperture_s == pytest.approx(32e-6)
 
 
-def test_overload_makes_a_capture_invalid(meter: Keysight34465A, board: Any, tmp_path: Path) -> None:
+def test_overload_makes_a_capture_invalid(meter: Meter, board: Any, tmp_path: Path) -> None:
     board.current(0.02)
     with meter.capture(**settings(tmp_path, range_a=0.1)) as capture:
         board.current(0.13)
@@ -124,9 +120,7 @@ def test_overload_makes_a_capture_invalid(meter: Keysight34465A, board: Any, tmp
             capture.result(timeout_s=10)
 
 
-def test_a_setting_changed_from_elsewhere_makes_a_capture_invalid(
-    virtual: Any, meter: Keysight34465A, tmp_path: Path
-) -> None:
+def test_a_setting_changed_from_elsewhere_makes_a_capture_invalid(virtual: Any, meter: Meter, tmp_path: Path) -> None:
     with meter.capture(**settings(tmp_path, duration_s=1.0)) as capture, VisaSession(virtual.visa) as somebody:
         somebody.command("meddling", "CURR:DC:APER 0.1")
         with pytest.raises(CaptureInvalid, match="readings instead of 50000"):
@@ -143,9 +137,20 @@ def test_a_setting_changed_from_elsewhere_makes_a_capture_invalid(
 def test_what_the_instrument_says_of_itself_makes_a_capture_invalid(
     tmp_path: Path, accuracy: Accuracy, bits: int, text: str
 ) -> None:
-    here = VirtualMeter(accuracy=DOCUMENT, supply=tmp_path / "s", seed=1, serial="1", supply_voltage_v=3.3)
+    here = VirtualMeter(
+        model="keysight-34465a",
+        accuracy=DOCUMENT,
+        supply=tmp_path / "s",
+        seed=1,
+        serial="1",
+        supply_voltage_v=3.3,
+    )
     here.start()
-    with closing(here), Keysight34465A(here.visa, accuracy) as meter, meter.capture(**settings(tmp_path)) as capture:
+    with (
+        closing(here),
+        open_meter("keysight-34465a", here.facts["visa"], accuracy) as meter,
+        meter.capture(**settings(tmp_path)) as capture,
+    ):
         with here.instrument.lock:
             here.instrument.status.questionable.set_condition(bits)
         with pytest.raises(CaptureInvalid, match=text):
@@ -153,7 +158,7 @@ def test_what_the_instrument_says_of_itself_makes_a_capture_invalid(
 
 
 def test_a_trigger_that_never_comes_is_a_timeout_and_nothing_stays_armed(
-    meter: Keysight34465A, board: Any, tmp_path: Path
+    meter: Meter, board: Any, tmp_path: Path
 ) -> None:
     board.line(0)
     with (
@@ -165,7 +170,7 @@ def test_a_trigger_that_never_comes_is_a_timeout_and_nothing_stays_armed(
         assert len(capture.result(timeout_s=10)) == 500
 
 
-def test_impossible_settings_are_refused_before_anything_is_armed(meter: Keysight34465A, tmp_path: Path) -> None:
+def test_impossible_settings_are_refused_before_anything_is_armed(meter: Meter, tmp_path: Path) -> None:
     for changes, reason in (
         ({"interval_s": 1e-6}, "less than its 2e-05 s"),
         ({"range_a": 10.0}, "no 10 A range"),
@@ -180,14 +185,14 @@ def test_error_queue_is_kept_and_reported(virtual: Any, accuracy: Accuracy) -> N
     reported: list[str] = []
     with VisaSession(virtual.visa) as before:
         before.query("BOGUS:CMD 1;*IDN?")
-    with Keysight34465A(virtual.visa, accuracy, on_errors=reported.extend) as meter:
+    with open_meter("keysight-34465a", virtual.visa, accuracy, on_errors=reported.extend) as meter:
         assert meter.errors == ('found on opening: -113,"Undefined header; BOGUS:CMD"',)
     assert reported == list(meter.errors)
 
 
 def test_without_a_document_there_is_no_accuracy(virtual: Any, board: Any, tmp_path: Path) -> None:
     board.current(5e-6)
-    with Keysight34465A(virtual.visa, None) as meter:
+    with open_meter("keysight-34465a", virtual.visa, None) as meter:
         with meter.capture(**settings(tmp_path, duration_s=0.01)) as capture:
             waveform = capture.result(timeout_s=10)
         assert not waveform.accuracy
@@ -198,7 +203,7 @@ def test_a_meter_that_dies_in_a_capture_is_one_clear_error(
     virtual: Any, accuracy: Accuracy, board: Any, tmp_path: Path
 ) -> None:
     board.current(0.05)
-    meter = Keysight34465A(virtual.visa, accuracy)
+    meter = open_meter("keysight-34465a", virtual.visa, accuracy)
 
     def capture_until_it_dies() -> None:
         with meter, meter.capture(**settings(tmp_path, duration_s=60.0)) as capture:
@@ -211,13 +216,13 @@ def test_a_meter_that_dies_in_a_capture_is_one_clear_error(
     assert not json.loads((tmp_path / "x.f32.json").read_text())["complete"]
 
 
-def test_floor_goes_down_only_as_far_as_it_may_and_comes_back(meter: Keysight34465A, board: Any) -> None:
-    for current_a, range_a, steps in ((5e-6, 100e-6, 3), (800e-6, 10e-3, 2), (21e-3, 1.0, 1)):
+def test_floor_goes_down_only_as_far_as_it_may_and_comes_back(meter: Meter, board: Any) -> None:
+    for current_a, range_a, last_step_a in ((5e-6, 100e-6, 10e-3), (800e-6, 10e-3, 10e-3), (21e-3, 0.1, 0.1)):
         board.current(current_a)
         board.voltages()
         floor = measure_floor(meter, wanted=0.01, max_duration_s=0.2)
         assert floor.range_a == range_a
-        assert [step.range_a for step in floor.steps] == [1.0, 10e-3, 1e-3][:steps]
+        assert [step.range_a for step in floor.steps] == [1.0, last_step_a]
         assert all(len(step.readings_a) == 10 for step in floor.steps)
         result = floor.measurement("sleep")
         assert result.expanded_uncertainty is not None
@@ -228,7 +233,7 @@ def test_floor_goes_down_only_as_far_as_it_may_and_comes_back(meter: Keysight344
 
 
 def test_a_board_that_wakes_on_the_lowest_range_loses_its_supply_and_the_floor_is_invalid(
-    meter: Keysight34465A, board: Any
+    meter: Meter, board: Any
 ) -> None:
     board.current(5e-6)
     board.current(28e-3, time.monotonic_ns() + 1_000_000_000)
@@ -239,7 +244,7 @@ def test_a_board_that_wakes_on_the_lowest_range_loses_its_supply_and_the_floor_i
     assert board.voltages() == []  # it is back on the 1 A range already, at the voltage last announced
 
 
-def test_the_virtual_meter_serves_a_board_that_comes_again(virtual: Any, meter: Keysight34465A, tmp_path: Path) -> None:
+def test_the_virtual_meter_serves_a_board_that_comes_again(virtual: Any, meter: Meter, tmp_path: Path) -> None:
     for amps in (0.05, 0.1):
         with virtual.board() as board:
             assert board.voltages() == [3.3]

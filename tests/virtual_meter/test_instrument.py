@@ -5,14 +5,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rig.virtual.meter.commands import Commands
-from rig.virtual.meter.instrument import Instrument, Wait
+from rig.virtual.meter.command_set import Wait
 from rig.virtual.meter.specification import Channel, Specimen
+from rig.virtual.meter.truevolt.commands import Commands
+from rig.virtual.meter.truevolt.instrument import Instrument
 
 SPECIFICATION = Path("rig/virtual/meter/accuracy-34465a-virtual.yaml")
 QUIET = Specimen(
     channels=tuple(
-        Channel(range_a, gain_error=0.0, offset_a=0.0, noise_rms_a=range_a * 1e-9, series_ohm=0.1 / range_a)
+        Channel(
+            range_a,
+            gain_error=0.0,
+            offset_a=0.0,
+            noise_rms_a=range_a * 1e-9,
+            series_ohm=0.1 / range_a,
+            wired=range_a <= 3,
+        )
         for range_a in (100e-6, 1e-3, 10e-3, 100e-3, 1.0, 3.0, 10.0)
     ),
     clock_error=0.0,

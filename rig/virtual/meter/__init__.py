@@ -1,5 +1,6 @@
-"""The virtual meter: an SCPI server on a TCP socket that behaves like a Keysight 34465A in its DC current function.
+"""The virtual meters: instruments that answer on the wire as the real ones do, each family with its oddities.
 
-It speaks two wires: SCPI over TCP to whoever measures, and the supply wire (a unix seqpacket socket) to the board
-that it feeds. Its errors are drawn, with a seed, from an accuracy document of its own.
+They speak two wires: SCPI over TCP (or a serial protocol on a pty) to whoever measures, and the supply wire (a unix
+seqpacket socket) to the board that they feed. Their errors are drawn, with a seed, from accuracy documents of their
+own. ``models`` lists them and tells how to add one.
 """

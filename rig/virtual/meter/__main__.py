@@ -1,7 +1,8 @@
 """``python -m rig.virtual.meter --config FILE.json``: run one virtual meter until standard input closes.
 
-The file has: name, accuracy (path of the accuracy document), supply (unix seqpacket path to listen on), seed,
-serial, supply_voltage_v. The announced line has: name, visa.
+The file has: name, model (the name of the rig's driver), accuracy (path of the accuracy document), supply (unix
+seqpacket path to listen on), seed, serial, supply_voltage_v and, where wanted, oddities. The announced line has: name,
+and where the meter answers: visa or port.
 """
 
 import argparse
@@ -18,15 +19,17 @@ def main() -> None:
     parser.add_argument("--config", type=Path, required=True, metavar="FILE.json")
     config = json.loads(parser.parse_args().config.read_text(encoding="utf-8"))
     meter = VirtualMeter(
+        model=str(config["model"]),
         accuracy=Path(config["accuracy"]),
         supply=Path(config["supply"]),
         seed=int(config["seed"]),
         serial=str(config["serial"]),
         supply_voltage_v=float(config["supply_voltage_v"]),
+        oddities=config.get("oddities", {}),
     )
     meter.start()
     die_with_parent(meter.close)
-    announce(name=config["name"], visa=meter.visa)
+    announce(name=config["name"], **meter.facts)
     threading.Event().wait()
 
 

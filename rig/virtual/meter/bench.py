@@ -1,30 +1,40 @@
-"""One virtual meter put together: instrument, SCPI server, supply wire."""
+"""One virtual meter put together: instrument, what it is talked to through, supply wire."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from rig.virtual.meter.instrument import Instrument
-from rig.virtual.meter.server import ScpiServer
-from rig.virtual.meter.specification import draw_specimen
+from rig.virtual.meter.instrument import Order
+from rig.virtual.meter.models import model_named
 from rig.virtual.meter.supply import SupplyWire
 
 
 class VirtualMeter:
-    """A meter that is on: ``visa`` is the resource name under which it answers."""
+    """A meter that is on: ``facts`` says where it answers ("visa": a resource name, or "port": a serial port)."""
 
-    def __init__(self, *, accuracy: Path, supply: Path, seed: int, serial: str, supply_voltage_v: float) -> None:
-        rng = np.random.default_rng(seed)
-        specimen = draw_specimen(accuracy, rng)
-        self.instrument = Instrument(specimen, rng, serial, supply_voltage_v)
+    def __init__(
+        self,
+        *,
+        model: str,
+        accuracy: Path,
+        supply: Path,
+        seed: int,
+        serial: str,
+        supply_voltage_v: float,
+        oddities: Mapping[str, Any] | None = None,
+    ) -> None:
+        oddities = oddities or {}
+        order = Order(accuracy, np.random.default_rng(seed), serial, supply_voltage_v, oddities)
+        self.instrument, self._front = model_named(model, oddities).build(order)
         self._supply = SupplyWire(self.instrument, supply)
-        self._server = ScpiServer(self.instrument, self._supply.update)
-        self.visa = f"TCPIP::127.0.0.1::{self._server.port}::SOCKET"
+        self.facts = self._front.facts
 
     def start(self) -> None:
         self._supply.start()
-        self._server.start()
+        self._front.start(self._supply.update)
 
     def close(self) -> None:
-        self._server.close()
+        self._front.close()
         self._supply.close()

@@ -1,31 +1,122 @@
 """What a command set is made of: commands, queries, settings with limits, choices, switches, status registers."""
 
+import threading
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
-from rig.virtual.meter.instrument import INFINITE_TRIGGERS, Instrument, Wait
 from rig.virtual.meter.scpi import (
     PLAIN,
     CommandTable,
     ScpiError,
+    Unit,
     number_text,
     parse_boolean,
     parse_choice,
+    parse_message,
     parse_number,
 )
-from rig.virtual.meter.settings import Settings
 from rig.virtual.meter.status import Register, Status
+
+#: What INFinity stands for (SCPI-99 volume 1, 7.2.1.4).
+INFINITE = 9.9e37
+
+
+@dataclass(frozen=True)
+class Wait:
+    """The answer of a command that must wait: when it may go on, and what it does then."""
+
+    ready: Callable[[], bool]
+    finish: Callable[[], bytes | None]
+
 
 Answer = bytes | Wait | None
 Arguments = tuple[str, ...]
 Handler = Callable[[Arguments], Answer]
+Settings = TypeVar("Settings")
 
 
-class CommandSet:
-    """A table of commands on one instrument, and how rows are added to it."""
+class ScpiInstrument(Protocol[Settings]):
+    """What the common commands and the settings need of an instrument."""
 
-    def __init__(self, instrument: Instrument) -> None:
+    lock: threading.RLock
+    settings: Settings
+
+    @property
+    def status(self) -> Status:
+        """Return the error queue and the status registers."""
+
+    def advance(self) -> None:
+        """Take every sample that is due."""
+
+    def reconfigure(self) -> Settings:
+        """Do what any change of a setting does (end an acquisition, ...) and return the settings to change."""
+
+    def idle(self) -> bool:
+        """Return whether nothing is under way (``*OPC?``)."""
+
+    def announce_completion(self) -> None:
+        """Act as ``*OPC``: set the event bit when nothing is under way any more."""
+
+
+class CommandSet(Generic[Settings]):
+    """A table of commands on one instrument, how rows are added to it, and how messages are executed."""
+
+    def __init__(self, instrument: ScpiInstrument[Settings]) -> None:
         self._instrument = instrument
         self._table: CommandTable[Handler] = CommandTable()
+
+    def units(self, message: str) -> list[Unit]:
+        """Return the units of *message*; what is not SCPI goes to the error queue."""
+        units = []
+        for parsed in parse_message(message):
+            if isinstance(parsed, Unit):
+                units.append(parsed)
+            else:
+                self.report(parsed)
+        return units
+
+    def execute(self, unit: Unit) -> Answer:
+        """Execute one unit; its error goes to the queue and there is no answer then."""
+        with self._instrument.lock:
+            try:
+                return self._table.find(unit)(unit.arguments)
+            except ScpiError as error:
+                self.report(error)
+                return None
+
+    def finish(self, wait: Wait) -> bytes | None:
+        """Execute what was waited for; its error goes to the queue."""
+        with self._instrument.lock:
+            try:
+                return wait.finish()
+            except ScpiError as error:
+                self.report(error)
+                return None
+
+    def report(self, error: ScpiError) -> None:
+        """Put *error* into the queue."""
+        with self._instrument.lock:
+            self._instrument.status.add_error(error)
+
+    def advance(self) -> None:
+        """Let the instrument take what is due; the server's clockwork calls it."""
+        self._instrument.advance()
+
+    def _add_common(self, identity: Callable[[], str], reset: Callable[[], None]) -> None:
+        """Add the common commands of IEEE 488.2 and SYSTem:ERRor."""
+        instrument, status = self._instrument, self._instrument.status
+        self._query("*IDN", identity)
+        self._command("*RST", reset)
+        self._command("*CLS", status.clear)
+        self._query("*ESR", lambda: str(status.read_standard_event()))
+        self._query("*STB", lambda: str(status.byte()))
+        self._mask("*ESE", status, "standard_event_enable")
+        self._mask("*SRE", status, "service_request_enable")
+        self._command("*OPC", instrument.announce_completion)
+        self._table.add("*OPC?", lambda _: Wait(instrument.idle, lambda: b"1"))
+        self._table.add("*WAI", lambda _: Wait(instrument.idle, lambda: None))
+        self._query("SYSTem:ERRor[:NEXT]", status.next_error)
 
     def _command(self, pattern: str, action: Callable[[], None]) -> None:
         def handle(arguments: Arguments) -> None:
@@ -49,15 +140,16 @@ class CommandSet:
         limits: Callable[[], tuple[float, float, float]],
         suffixes: dict[str, float] = PLAIN,
         least: float | None = None,
+        shown: Callable[[float], str] = number_text,
     ) -> None:
         """Add a numeric setting with its query; *limits* gives minimum, maximum and default.
 
-        *least* is what is still accepted when the minimum depends on other settings.
+        *least* is what is still accepted when the minimum depends on other settings; *shown* prints the value.
         """
 
         def parse(text: str) -> float:
             minimum, maximum, default = limits()
-            keywords = {"MIN": minimum, "MAX": maximum, "DEF": default, "INF": INFINITE_TRIGGERS}
+            keywords = {"MIN": minimum, "MAX": maximum, "DEF": default, "INF": INFINITE}
             if text[:1].isalpha():
                 return keywords[parse_choice(text, "MINimum", "MAXimum", "DEFault", "INFinity")]
             return parse_number(text, suffixes)
@@ -71,7 +163,7 @@ class CommandSet:
 
         def ask(arguments: Arguments) -> bytes:
             value = parse(take(arguments, 1)[0]) if arguments else get(self._instrument.settings)
-            return number_text(value).encode()
+            return shown(value).encode()
 
         self._table.add(pattern, change)
         self._table.add(pattern + "?", ask)

@@ -37,11 +37,14 @@ PLAIN = {"": 1.0}
 
 
 class ScpiError(Exception):
-    """An entry for the error queue: *code* with its standard text, and what exactly was wrong after a semicolon."""
+    """An entry for the error queue: *code* with its text, and what exactly was wrong after a semicolon.
 
-    def __init__(self, code: int, detail: str = "") -> None:
+    The codes of the standard have their text here; what an instrument adds of its own comes with *text*.
+    """
+
+    def __init__(self, code: int, detail: str = "", *, text: str = "") -> None:
         self.code = code
-        self.text = ERROR_TEXTS[code] + (f"; {detail}" if detail else "")
+        self.text = (text or ERROR_TEXTS[code]) + (f"; {detail}" if detail else "")
         super().__init__(f"{code},{self.text}")
 
 
@@ -55,15 +58,18 @@ class Unit:
 
 
 def split_outside_quotes(text: str, separator: str) -> list[str]:
-    """Split *text* at *separator*, but not inside single or double quotes."""
+    """Split *text* at *separator*, but not inside single or double quotes or a channel list in parentheses."""
     parts = [""]
     quote = ""
+    depth = 0
     for character in text:
-        if character == separator and not quote:
+        if character == separator and not quote and not depth:
             parts.append("")
             continue
         if character in "\"'" and quote in ("", character):
             quote = "" if quote else character
+        elif not quote:
+            depth = max(depth + (character == "(") - (character == ")"), 0)
         parts[-1] += character
     return parts
 
@@ -118,6 +124,25 @@ def parse_boolean(text: str) -> bool:
     return parse_choice("ON" if text == "1" else "OFF" if text == "0" else text, "ON", "OFF") == "ON"
 
 
+def parse_string(text: str) -> str:
+    """Return what stands between the quotes of string data."""
+    if len(text) < 2 or text[0] not in "\"'" or text[-1] != text[0]:
+        raise ScpiError(-104, text[:32])
+    return text[1:-1]
+
+
+def channel_list(text: str) -> tuple[int, ...]:
+    """Return the channels of a list such as ``(@1,3:4)``."""
+    match = re.fullmatch(r"\(@\s*(\d{1,4}(?:\s*[,:]\s*\d{1,4})*)\s*\)", text)
+    if not match:
+        raise ScpiError(-224, text[:32])
+    channels: list[int] = []
+    for part in match[1].split(","):
+        first, _, last = part.partition(":")
+        channels += range(int(first), int(last or first) + 1)
+    return tuple(channels)
+
+
 def short_form(mnemonic: str) -> str:
     """Return the short form of a mnemonic written as in a manual: SAMPle gives SAMP."""
     return "".join(character for character in mnemonic if not character.islower())
@@ -132,6 +157,11 @@ def block(payload: bytes) -> bytes:
     """Return *payload* as a definite-length block (IEEE 488.2 8.7.9)."""
     length = str(len(payload))
     return f"#{len(length)}{length}".encode() + payload
+
+
+def indefinite_block(payload: bytes) -> bytes:
+    """Return *payload* as an indefinite-length block: only the end of the message shows where it ends."""
+    return b"#0" + payload
 
 
 Handler = TypeVar("Handler")

@@ -1,16 +1,10 @@
-"""The instrument's error queue and status registers (SCPI-99 volume 1, chapter 9; bits as on the 34465A)."""
+"""An instrument's error queue and status registers (SCPI-99 volume 1, chapter 9)."""
 
 from collections import deque
 
 from rig.virtual.meter.scpi import ERROR_TEXTS, ScpiError
 
 ERROR_QUEUE_SIZE = 20
-
-QUES_CURRENT_OVERLOAD = 1 << 1
-QUES_TIMING_VIOLATION = 1 << 2
-QUES_MEMORY_OVERFLOW = 1 << 14
-OPER_MEASURING = 1 << 4
-OPER_WAITING_FOR_TRIGGER = 1 << 5
 
 ESR_OPERATION_COMPLETE = 1
 ESR_POWER_ON = 1 << 7
@@ -51,24 +45,28 @@ class Status:
         self.standard_event = ESR_POWER_ON
         self.standard_event_enable = 0
         self.service_request_enable = 0
-        self._errors: deque[tuple[int, str]] = deque()
+        self.errors: deque[tuple[int, str]] = deque()
 
     def add_error(self, error: ScpiError) -> None:
         """Append to the queue; a full queue loses the newest and says so (-350)."""
-        self.standard_event |= 1 << (5 if error.code > -200 else 4 if error.code > -300 else 3)
-        if len(self._errors) == ERROR_QUEUE_SIZE:
-            self._errors[-1] = (-350, ERROR_TEXTS[-350])
+        self.mark(error.code)
+        if len(self.errors) == ERROR_QUEUE_SIZE:
+            self.errors[-1] = (-350, ERROR_TEXTS[-350])
         else:
-            self._errors.append((error.code, error.text))
+            self.errors.append((error.code, error.text))
+
+    def mark(self, code: int) -> None:
+        """Set the bit of the standard event register that an error *code* belongs to."""
+        self.standard_event |= 1 << (5 if -200 < code < 0 else 4 if -300 < code < 0 else 3)
 
     def next_error(self) -> str:
-        code, text = self._errors.popleft() if self._errors else (0, ERROR_TEXTS[0])
+        code, text = self.errors.popleft() if self.errors else (0, ERROR_TEXTS[0])
         return f'{code:+d},"{text}"'
 
     def clear(self) -> None:
         """Act as *CLS: events and errors go, conditions stay."""
         self.questionable.event = self.operation.event = self.standard_event = 0
-        self._errors.clear()
+        self.errors.clear()
 
     def read_standard_event(self) -> int:
         event, self.standard_event = self.standard_event, 0
@@ -77,7 +75,7 @@ class Status:
     def byte(self) -> int:
         """Return the status byte."""
         return (
-            (STB_ERROR_QUEUE if self._errors else 0)
+            (STB_ERROR_QUEUE if self.errors else 0)
             | (STB_QUESTIONABLE if self.questionable.event & self.questionable.enable else 0)
             | (STB_EVENT_STATUS if self.standard_event & self.standard_event_enable else 0)
             | (STB_OPERATION if self.operation.event & self.operation.enable else 0)

@@ -7,7 +7,7 @@ import sys
 import threading
 from pathlib import Path
 
-from rig.virtual.meter.instrument import Instrument
+from rig.virtual.meter.instrument import VirtualInstrument
 
 VOLTAGE_STEP_V = 1e-3
 POLL_S = 0.05
@@ -16,7 +16,7 @@ POLL_S = 0.05
 class SupplyWire:
     """Serves one board at a time on a unix seqpacket socket."""
 
-    def __init__(self, instrument: Instrument, path: Path) -> None:
+    def __init__(self, instrument: VirtualInstrument, path: Path) -> None:
         self._instrument = instrument
         self._path = path
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from rig.virtual.meter.sampler import Source
 from rig.virtual.meter.scpi import ScpiError
+from rig.virtual.meter.truevolt.sampler import Source
 
 TIME_STEP_S = 2e-6
 MIN_APERTURE_S = 20e-6

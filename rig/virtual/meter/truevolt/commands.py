@@ -3,22 +3,20 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from rig.virtual.meter.command_set import Answer, Arguments, CommandSet, take
-from rig.virtual.meter.instrument import INFINITE_TRIGGERS, Instrument, Wait
-from rig.virtual.meter.sampler import Source
+from rig.virtual.meter.command_set import INFINITE, Answer, Arguments, CommandSet, Wait, take
 from rig.virtual.meter.scpi import (
     AMPERES,
     SECONDS,
     ScpiError,
-    Unit,
     block,
     number_text,
     parse_choice,
-    parse_message,
     parse_number,
     short_form,
 )
-from rig.virtual.meter.settings import (
+from rig.virtual.meter.truevolt.instrument import Instrument
+from rig.virtual.meter.truevolt.sampler import Source
+from rig.virtual.meter.truevolt.settings import (
     LINE_PERIOD_S,
     MAX_APERTURE_S,
     MAX_INTERVAL_S,
@@ -36,65 +34,27 @@ FIRMWARE = "A.03.02-03.15-03.00-00.52-03-02"
 NOT_A_NUMBER = 9.91e37
 
 
-class Commands(CommandSet):
+class Commands(CommandSet[Settings]):
     """Executes program messages on an instrument."""
+
+    _instrument: Instrument
 
     def __init__(self, instrument: Instrument) -> None:
         super().__init__(instrument)
-        for add in (self._add_common, self._add_measurement, self._add_trigger, self._add_data, self._add_status):
+        for add in (self._add_system, self._add_measurement, self._add_trigger, self._add_data, self._add_status):
             add()
-
-    def units(self, message: str) -> list[Unit]:
-        """Return the units of *message*; what is not SCPI goes to the error queue."""
-        units = []
-        for parsed in parse_message(message):
-            if isinstance(parsed, Unit):
-                units.append(parsed)
-            else:
-                self._error(parsed)
-        return units
-
-    def execute(self, unit: Unit) -> Answer:
-        """Execute one unit; its error goes to the queue and there is no answer then."""
-        with self._instrument.lock:
-            try:
-                return self._table.find(unit)(unit.arguments)
-            except ScpiError as error:
-                self._error(error)
-                return None
-
-    def finish(self, wait: Wait) -> bytes | None:
-        """Execute what was waited for; its error goes to the queue."""
-        with self._instrument.lock:
-            try:
-                return wait.finish()
-            except ScpiError as error:
-                self._error(error)
-                return None
-
-    def _error(self, error: ScpiError) -> None:
-        with self._instrument.lock:
-            self._instrument.status.add_error(error)
 
     # The command set
 
-    def _add_common(self) -> None:
-        instrument, status = self._instrument, self._instrument.status
-        self._query("*IDN", lambda: f"{MANUFACTURER},{MODEL},{instrument.serial},{FIRMWARE}")
+    def _add_system(self) -> None:
+        instrument = self._instrument
+        self._add_common(lambda: f"{MANUFACTURER},{MODEL},{instrument.serial},{FIRMWARE}", self._reset)
         self._query("*OPT", lambda: "DIG,MEM")
-        self._command("*RST", self._reset)
         self._command("SYSTem:PRESet", self._reset)
-        self._command("*CLS", status.clear)
-        self._query("*ESR", lambda: str(status.read_standard_event()))
-        self._query("*STB", lambda: str(status.byte()))
-        self._command("*OPC", instrument.announce_completion)
         self._command("*TRG", instrument.bus_trigger)
         self._command("SYSTem:LOCal", lambda: None)
         self._command("SYSTem:REMote", lambda: None)
-        self._query("SYSTem:ERRor[:NEXT]", status.next_error)
         self._query("SYSTem:VERSion", lambda: "1994.0")
-        self._table.add("*OPC?", lambda _: Wait(instrument.idle, lambda: b"1"))
-        self._table.add("*WAI", lambda _: Wait(instrument.idle, lambda: None))
 
     def _add_measurement(self) -> None:
         instrument = self._instrument
@@ -147,7 +107,7 @@ class Commands(CommandSet):
             "TRIGger:COUNt",
             lambda s: s.trigger_count,
             lambda s, value: _put(s, trigger_count=value),
-            lambda: (1, INFINITE_TRIGGERS, 1),
+            lambda: (1, INFINITE, 1),
         )
         self._number(
             "TRIGger:DELay",
@@ -202,8 +162,6 @@ class Commands(CommandSet):
         status = self._instrument.status
         self._register("STATus:QUEStionable", status.questionable)
         self._register("STATus:OPERation", status.operation)
-        self._mask("*ESE", status, "standard_event_enable")
-        self._mask("*SRE", status, "service_request_enable")
 
     # What commands do
 

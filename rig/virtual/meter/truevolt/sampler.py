@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rig.virtual.meter.specification import OVERLOAD_RATIO, OVERLOAD_READING, Channel
+from rig.virtual.meter.specification import Channel
 from rig.virtual.meter.timeline import Timeline
 
 #: Readings computed in one go: bounds the memory of a step after a long sleep of the host.
@@ -212,13 +212,5 @@ class Acquisition:
         setup, channel = self._setup, self._setup.channel
         starts = self._start + np.arange(first, end, dtype=np.float64) * setup.interval_ns
         current = self._timeline.means_a(self._base_ns, starts, setup.aperture_ns)
-        if not channel.wired:
-            current = np.zeros_like(current)
-        noise = channel.noise_a(setup.aperture_s)
-        readings = current * (1 + channel.gain_error) + channel.offset_a + self._rng.normal(0.0, noise, len(current))
-        # The converter's step is a quarter of the noise of a reading, so that averages go below it.
-        step = noise / 4
-        readings = np.round(readings / step) * step
-        overloaded = np.abs(current) > channel.range_a * OVERLOAD_RATIO
-        self.overloaded |= bool(overloaded.any())
-        return np.where(overloaded, np.copysign(OVERLOAD_READING, current), readings)
+        self.overloaded |= bool(channel.overloaded(current).any())
+        return channel.read(current, setup.aperture_s, self._rng)

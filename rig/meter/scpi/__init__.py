@@ -1,0 +1,1 @@
+"""Instruments that speak SCPI: a file of declarations each, and a module for what is odd about a family."""
