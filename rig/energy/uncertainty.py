@@ -142,7 +142,7 @@ def mean_current(name: str, window: Window) -> Measurement:
 
     A clock that runs wrong scales the duration as it does the charge, so that a mean current does not see it.
     """
-    return _of_window(name, "A", window, _charge, lambda of: (1 - of.statistics.gap_share) ** -1 / of.duration_s)
+    return _of_window(name, "A", window, _charge, _per_second)
 
 
 def energy(name: str, window: Window, supply: Supply) -> Measurement:
@@ -297,7 +297,13 @@ def _parts(window: Window) -> list[_Part]:
 
 def _filled(window: Window) -> float:
     """Return what makes an integral whole again: lost time counts as if the mean of the rest had flowed."""
-    return 1 / (1 - window.statistics.gap_share)
+    return window.duration_s * _per_second(window)
+
+
+def _per_second(window: Window) -> float:
+    """Return what makes a mean of an integral; nothing is the mean where all samples are lost."""
+    there_s = sum(share.duration_s for share in window.by_range.values())
+    return 1 / there_s if there_s else 0.0
 
 
 def _of_window(

@@ -13,6 +13,7 @@ from rig.virtual.meter.timeline import Timeline
 from rig.virtual.meter.truevolt.sampler import Acquisition, ReadingMemory, Setup, Source
 
 DOCUMENT = Path("rig/virtual/meter/accuracy-34465a-virtual.yaml")
+ACCURACY = load_accuracy(DOCUMENT)
 SEEDS = 200
 SUPPLY_V = 3.3
 LATENCY_HALF_WIDTH_S = 5e-6
@@ -67,7 +68,7 @@ def record(
     acquisition = Acquisition(setup, timeline, memory, 50_000_000, rng)
     acquisition.advance(10_000_000_000)
     assert acquisition.done
-    accuracy = load_accuracy(DOCUMENT).of_range(range_a, interval_s)
+    accuracy = ACCURACY.of_range(range_a, interval_s)
     samples = memory.all().astype(np.float32)
     recorded = Waveform(samples, interval_s, interval_s, (range_a,), (accuracy,), trigger_index=0, trigger_lag_s=5e-6)
     return recorded.aligned(0.1, LATENCY_HALF_WIDTH_S)

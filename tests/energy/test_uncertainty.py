@@ -341,3 +341,9 @@ def test_readings_on_several_ranges_have_the_figures_of_those_in_use() -> None:
     result = mean_of_readings("i", Waveform(readings, 0.02, 0.02, (1e-3, 1.0), (FINE, ACCURACY), spans=spans))
     assert budget(result)["meter offset"] == pytest.approx(1e-8)
     assert result.ranges_a == (1e-3,)
+
+
+def test_a_mark_that_may_lie_in_a_gap_counts_all_that_it_may_hide() -> None:
+    wave = replace(holey(50), t0_s=0.0)
+    result = charge("q", wave.window(0.4985, 0.4999, end_uncertainty_s=2e-3))
+    assert budget(result)["end edge"] > 0
