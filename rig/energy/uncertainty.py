@@ -15,7 +15,16 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rig.energy.waveform import InvalidRecording, RangeAccuracy, RangeShare, Supply, Waveform, WaveformError, Window
+from rig.energy.waveform import (
+    InvalidRecording,
+    RangeAccuracy,
+    RangeShare,
+    Statistics,
+    Supply,
+    Waveform,
+    WaveformError,
+    Window,
+)
 from rig.errors import BenchError
 
 ROOT_3 = math.sqrt(3)
@@ -181,21 +190,25 @@ def mean_of_readings(name: str, waveform: Waveform) -> Measurement:
         WaveformError: fewer than two readings, which have no spread.
         InvalidRecording: the instrument calls the readings invalid.
     """
-    _refuse_invalid(waveform, 0.0)
-    readings = waveform.samples.astype(np.float64)
+    window = waveform.whole()
+    statistics = window.statistics
+    _refuse_invalid(waveform, statistics.gap_share)
+    readings = waveform.samples[np.isfinite(waveform.samples)].astype(np.float64)
     if len(readings) < 2:
         raise WaveformError(f"{name}: the mean of {len(readings)} readings has no known spread: take at least two")
-    mean_a = float(readings.mean())
     seen = readings
     if len(readings) >= 2 * BATCHES:
         seen = np.array([batch.mean() for batch in np.array_split(readings, BATCHES)])
-    window = waveform.whole()
     parts = _parts(window)
-    effects = [_scaled(_charge(part), 1 / window.duration_s) for part in parts]
+    effects = [_scaled(_charge(part), _per_second(window)) for part in parts]
     budget = [_spread("spread of the readings", seen, "A"), *_of_ranges(parts, effects, "A")]
+    budget += _lost(statistics, 1.0, "A")
     figures = [part.figures for part in parts if part.figures is not None]
     ranges_a = tuple(waveform.ranges_a[index] for index in window.by_range)
-    return _stated(Measurement(name, mean_a, "A", None, None, (), ranges_a=ranges_a), budget, figures, NEEDED["A"])
+    plain = Measurement(
+        name, float(readings.mean()), "A", None, None, (), ranges_a=ranges_a, gap_share=statistics.gap_share
+    )
+    return _stated(plain, budget, figures, NEEDED["A"])
 
 
 def duration(
@@ -328,14 +341,20 @@ def _of_window(
     if "time base" in NEEDED[unit] and figures:
         ppm = _timebase_ppm(window.waveform)
         budget.append(_systematic(TIMEBASE, value_of(window) * ppm * 1e-6 / ROOT_3, unit))
-    if statistics.gap_share:
-        worst_a = max(statistics.max_a - statistics.mean_a, statistics.mean_a - statistics.min_a)
-        half_width = statistics.gap_share * worst_a * abs(sum(effect.per_ampere for effect in effects))
-        budget.append(Contribution(LOST, half_width / ROOT_3, unit, "B", systematic=False))
+    budget += _lost(statistics, sum(effect.per_ampere for effect in effects), unit)
     budget += _edges(window, unit, value_of)
     ranges_a = tuple(window.waveform.ranges_a[index] for index in window.by_range)
     plain = Measurement(name, value_of(window), unit, None, None, (), ranges_a=ranges_a, gap_share=statistics.gap_share)
     return _stated(plain, budget, figures, NEEDED[unit])
+
+
+def _lost(statistics: Statistics, per_ampere: float, unit: str) -> list[Contribution]:
+    """Return what lost samples may have held: no more than the worst state that was seen, for so long."""
+    if not statistics.gap_share:
+        return []
+    worst_a = max(statistics.max_a - statistics.mean_a, statistics.mean_a - statistics.min_a)
+    half_width = statistics.gap_share * worst_a * abs(per_ampere)
+    return [Contribution(LOST, half_width / ROOT_3, unit, "B", systematic=False)]
 
 
 def _refuse_invalid(waveform: Waveform, gap_share: float) -> None:

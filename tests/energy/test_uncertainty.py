@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from rig.energy import (
-    MOST_LOST,
     Contribution,
     InvalidRecording,
     Mark,
@@ -244,19 +243,19 @@ def holey(lost: int) -> Waveform:
 
 
 def test_lost_samples_are_bounded_by_the_worst_state() -> None:
-    result = charge("q", holey(50).whole(most_lost=MOST_LOST))
+    result = charge("q", holey(50).whole())
     mean_a = (1000 * 0.3 + 8950 * 0.1) / 9950
     assert result.value == pytest.approx(mean_a, rel=1e-6)  # one second, the lost part filled with the mean
     assert result.gap_share == pytest.approx(0.005)
     assert budget(result)["lost samples"] == pytest.approx(0.005 * (0.3 - mean_a) / math.sqrt(3), rel=1e-6)
-    assert mean_current("i", holey(50).whole(most_lost=MOST_LOST)).value == pytest.approx(mean_a, rel=1e-6)
+    assert mean_current("i", holey(50).whole()).value == pytest.approx(mean_a, rel=1e-6)
 
 
 def test_more_than_the_stated_share_lost_is_invalid_and_not_wider() -> None:
-    assert charge("q", holey(100).whole(most_lost=0.5)).expanded_uncertainty is not None
+    assert charge("q", holey(100).whole()).expanded_uncertainty is not None
     for measure in (charge, mean_current):
         with pytest.raises(InvalidRecording, match=r"1\.01% of it are lost, more than 1%"):
-            measure("q", holey(101).whole(most_lost=0.5))
+            measure("q", holey(101).whole())
 
 
 def test_what_the_instrument_calls_invalid_is_not_measured() -> None:
@@ -347,3 +346,16 @@ def test_a_mark_that_may_lie_in_a_gap_counts_all_that_it_may_hide() -> None:
     wave = replace(holey(50), t0_s=0.0)
     result = charge("q", wave.window(0.4985, 0.4999, end_uncertainty_s=2e-3))
     assert budget(result)["end edge"] > 0
+
+
+def test_readings_of_which_some_are_lost() -> None:
+    readings = np.full(200, 5e-6, np.float32)
+    readings[:100] = 7e-6
+    readings[150:152] = np.nan
+    wave = Waveform(readings, 0.02, 0.02, (1e-3,), (FINE,), gaps=((150, 2),))
+    result = mean_of_readings("i", wave)
+    mean_a = (100 * 7e-6 + 98 * 5e-6) / 198
+    assert result.value == pytest.approx(mean_a, rel=1e-6)
+    assert budget(result)["lost samples"] == pytest.approx(0.01 * (mean_a - 5e-6) / math.sqrt(3), rel=1e-5)
+    with pytest.raises(InvalidRecording, match=r"66\.67%"):
+        mean_of_readings("i", replace(wave, samples=np.array([1e-6, np.nan, np.nan], np.float32), gaps=((1, 2),)))
