@@ -40,6 +40,8 @@ MANY = 10_000
 #: The share of a window that may be lost. Up to it the worst state that was seen bounds what was missed; a recording
 #: that lost more is invalid, and its uncertainty is not made wider.
 MOST_LOST = 0.01
+#: Samples looked at at a time.
+CHUNK = 1 << 20
 #: Sub-windows whose means tell the noise where no document does, and how many samples that takes.
 BATCHES = 20
 NO_DOCUMENT = "the meter has no accuracy document: name one (accuracy:)"
@@ -54,6 +56,7 @@ VOLTAGE_GAIN = "voltage gain"
 VOLTAGE_OFFSET = "voltage offset"
 SERIES = "series resistance"
 LOST = "lost samples"
+UNSEEN = "current between the apertures"
 ALIGNMENT = "alignment to the rig's clock"
 START_EDGE = "start edge"
 END_EDGE = "end edge"
@@ -341,7 +344,9 @@ def _of_window(
     if "time base" in NEEDED[unit] and figures:
         ppm = _timebase_ppm(window.waveform)
         budget.append(_systematic(TIMEBASE, value_of(window) * ppm * 1e-6 / ROOT_3, unit))
-    budget += _lost(statistics, sum(effect.per_ampere for effect in effects), unit)
+    per_ampere = sum(effect.per_ampere for effect in effects)
+    budget += _lost(statistics, per_ampere, unit)
+    budget += _unseen(window, per_ampere, unit)
     budget += _edges(window, unit, value_of)
     ranges_a = tuple(window.waveform.ranges_a[index] for index in window.by_range)
     plain = Measurement(name, value_of(window), unit, None, None, (), ranges_a=ranges_a, gap_share=statistics.gap_share)
@@ -355,6 +360,29 @@ def _lost(statistics: Statistics, per_ampere: float, unit: str) -> list[Contribu
     worst_a = max(statistics.max_a - statistics.mean_a, statistics.mean_a - statistics.min_a)
     half_width = statistics.gap_share * worst_a * abs(per_ampere)
     return [Contribution(LOST, half_width / ROOT_3, unit, "B", systematic=False)]
+
+
+def _unseen(window: Window, per_ampere: float, unit: str) -> list[Contribution]:
+    """Return what flowed while the meter did not look, where its aperture is shorter than the sample interval.
+
+    A change of the current lies somewhere between two samples, which a rectangular distribution describes. A state
+    that only one sample saw may have been missed as well, or seen twice: it counts with all of its height.
+    """
+    waveform = window.waveform
+    blind_s = waveform.interval_s - waveform.aperture_s
+    if blind_s <= 1e-3 * waveform.interval_s:
+        return []
+    squares = 0.0
+    first, last = math.floor(window.start), math.ceil(window.end)
+    for begin in range(first, last, CHUNK):
+        # Two samples more than the chunk, so that no change on its border is left out.
+        steps = np.diff(waveform.samples[begin : min(begin + CHUNK + 2, last)].astype(np.float64))
+        steps = steps[np.isfinite(steps)]
+        before, after = steps[:-1], steps[1:]
+        alone = np.where(before * after < 0, np.minimum(np.abs(before), np.abs(after)), 0.0)
+        squares += float(steps[:CHUNK] @ steps[:CHUNK]) / 12 + float(alone @ alone)
+    unseen = abs(per_ampere) * _per_second(window) * blind_s * math.sqrt(squares)
+    return [Contribution(UNSEEN, unseen, unit, "B", systematic=False)]
 
 
 def _refuse_invalid(waveform: Waveform, gap_share: float) -> None:

@@ -359,3 +359,35 @@ def test_readings_of_which_some_are_lost() -> None:
     assert budget(result)["lost samples"] == pytest.approx(0.01 * (mean_a - 5e-6) / math.sqrt(3), rel=1e-5)
     with pytest.raises(InvalidRecording, match=r"66\.67%"):
         mean_of_readings("i", replace(wave, samples=np.array([1e-6, np.nan, np.nan], np.float32), gaps=((1, 2),)))
+
+
+def test_what_flows_between_the_apertures_is_in_the_budget() -> None:
+    """Bursts of a third of a millisecond, looked at for five microseconds every millisecond."""
+    rng = np.random.default_rng(8)
+    exact = replace(ACCURACY, gain_rel=0.0, offset_a=0.0, noise_rms_a=1e-9, timebase_ppm=0.0)
+    grid_s = np.arange(500) * 1e-3
+    within, stated = 0, []
+    for _ in range(400):
+        starts_s = np.sort(rng.uniform(0, 0.4995, 25))
+        widths_s = rng.uniform(0.3e-3, 3e-3, 25)
+        charge_c = 0.005 * 0.5 + 0.3 * float(np.minimum(widths_s, 0.5 - starts_s).sum())
+        current_a = np.full(500, 0.005)
+        for start_s, width_s in zip(starts_s, widths_s, strict=True):
+            current_a[(grid_s >= start_s) & (grid_s < start_s + width_s)] += 0.3
+        wave = Waveform(current_a.astype(np.float32), 1e-3, 5e-6, (1.0,), (exact,))
+        found = charge("q", wave.whole())
+        assert found.expanded_uncertainty is not None
+        within += abs(found.value - charge_c) <= found.expanded_uncertainty
+        stated.append(found.expanded_uncertainty / charge_c)
+    assert within >= 0.93 * 400
+    assert np.median(stated) < 0.25
+    full = replace(wave, aperture_s=1e-3)
+    assert "current between the apertures" not in budget(charge("q", full.whole()))
+
+
+def test_chunks_leave_out_no_change_between_apertures(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = np.random.default_rng(9).normal(0.1, 0.05, 1000).astype(np.float32)
+    wave = Waveform(samples, 1e-3, 5e-6, (1.0,), (ACCURACY,))
+    whole = budget(charge("q", wave.whole()))["current between the apertures"]
+    monkeypatch.setattr("rig.energy.uncertainty.CHUNK", 7)
+    assert budget(charge("q", wave.whole()))["current between the apertures"] == pytest.approx(whole)
