@@ -208,6 +208,28 @@ class Phase:
 
 
 @dataclass(frozen=True)
+class RangeSpan:
+    """A stretch in which the meter was held on one range; ``mean_a`` is what it read there, if it was read."""
+
+    test: str
+    what: str
+    range_a: float | None
+    start_s: float
+    end_s: float
+    mean_a: float | None
+    note: str
+
+
+@dataclass(frozen=True)
+class Usage:
+    """A usage profile that the run was given: its file's name and content."""
+
+    file: str
+    name: str
+    profile: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Capture:
     """A recording of packets; ``clock_offset_s`` added to a packet's stamp gives the rig's clock."""
 
@@ -316,6 +338,8 @@ class Run:
     regressions: tuple[Regression, ...]
     waveforms: tuple[Waveform, ...]
     phases: Mapping[str, tuple[Phase, ...]]
+    ranges: tuple[RangeSpan, ...]
+    usages: tuple[Usage, ...]
     captures: tuple[Capture, ...]
     attempts: tuple[Attempts, ...]
     exchanges: tuple[Exchange, ...]

@@ -12,11 +12,12 @@ from urllib.parse import quote
 from rig.evidence.requirements import STANDARDS
 from rig.evidence.verdicts import State
 from rig.reports import plots
+from rig.reports.battery import battery_table
 from rig.reports.chance import BUDGET, statistics_of
 from rig.reports.claims import claims_table
 from rig.reports.fields import flatten
-from rig.reports.gauge import Gauge, gauge
-from rig.reports.model import Attempts, Exchange, Measurement, Run, Waveform
+from rig.reports.gauge import closeness, gauge
+from rig.reports.model import Attempts, Exchange, Measurement, RangeSpan, Run, Waveform
 from rig.reports.packets import packets_during
 from rig.reports.standards import matrices
 from rig.reports.text import number
@@ -62,6 +63,8 @@ def page(run: Run) -> dict[str, Any]:
         "key_log": _links(run, [run.key_log] if run.key_log else []),
         "matrices": matrices(judged),
         "claims": claims_table(run),
+        "batteries": battery_table(run),
+        "ranges": _ranges(run),
         "statistics": statistics_of(run),
         "budget": BUDGET,
         "measurements": [_measurement(run, measurement) for measurement in run.measurements],
@@ -103,19 +106,31 @@ def _sentence(judged: Sequence[Verdict]) -> str:
 
 
 def _figures(run: Run, judged: Sequence[Verdict]) -> list[dict[str, Any]]:
-    """Return the first measurement of each energy requirement, and those that were to be measured and were not."""
-    first: dict[str, Measurement] = {}
+    """Return each energy requirement with its measurements, and those that were to be measured and were not."""
+    found: dict[str, list[Measurement]] = {}
     for measurement in run.measurements:
-        first.setdefault(measurement.requirement, measurement)
+        found.setdefault(measurement.requirement, []).append(measurement)
     seen = (State.PASS, State.FAIL, State.DEVIATION)  # judged from what was seen: there is no figure to show
     energy = [verdict for verdict in judged if verdict.requirement.id.startswith(_KEY_FIGURES)]
-    rows = [verdict for verdict in energy if verdict.requirement.id in first or verdict.state not in seen]
-    return [_figure(verdict, first.get(verdict.requirement.id)) for verdict in rows]
+    rows = [verdict for verdict in energy if verdict.requirement.id in found or verdict.state not in seen]
+    return [_figure(verdict, found.get(verdict.requirement.id, [])) for verdict in rows]
 
 
-def _figure(verdict: Verdict, measurement: Measurement | None) -> dict[str, Any]:
-    drawn: Gauge | None = gauge(measurement) if measurement else None
-    return {"verdict": verdict, "measurement": measurement, "gauge": drawn}
+def _figure(verdict: Verdict, measurements: Sequence[Measurement]) -> dict[str, Any]:
+    """Return the figures of a requirement, each name once and the one nearest to its limit first."""
+    nearest: dict[str, Measurement] = {}
+    for measurement in sorted(measurements, key=closeness, reverse=True):
+        nearest.setdefault(measurement.name, measurement)
+    rows = [
+        {
+            "measurement": measurement,
+            "name": measurement.name.replace("_", " "),
+            "gauge": gauge(measurement),
+            "state": read_state(measurement.state),
+        }
+        for measurement in nearest.values()
+    ]
+    return {"verdict": verdict, "rows": rows}
 
 
 def _verdicts(run: Run, judged: Sequence[Verdict]) -> list[dict[str, Any]]:
@@ -239,6 +254,12 @@ def _plot(run: Run, index: int, waveform: Waveform) -> dict[str, Any]:
         "packet_notes": log.notes,
         "below_zero": int((drawn.current_a <= 0).sum()) if plot.logarithmic else 0,
     }
+
+
+def _ranges(run: Run) -> list[tuple[str, list[RangeSpan]]]:
+    """Return the ranges that the meter was held on, by test."""
+    tests = dict.fromkeys(span.test for span in run.ranges)
+    return [(test, [span for span in run.ranges if span.test == test]) for test in tests]
 
 
 def _attempts(series: Attempts) -> dict[str, Any]:

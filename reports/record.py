@@ -33,9 +33,11 @@ from rig.reports.model import (
     Measurement,
     Observation,
     Phase,
+    RangeSpan,
     Regression,
     Requirement,
     Run,
+    Usage,
     Waveform,
 )
 
@@ -128,6 +130,8 @@ def _run(directory: Path, events: list[Fields], *, cut: bool, damaged_lines: int
         regressions=tuple(_regression(e) for e in of["regression"]),
         waveforms=tuple(_waveform(e) for e in of["waveform"]),
         phases={e.text("file"): tuple(_phase(p) for p in e.objects("phases")) for e in of["phases"]},
+        ranges=tuple(_range(e.text("test"), row) for e in of["ranges"] for row in e.objects("rows")),
+        usages=tuple(Usage(e.text("file"), e.text("name"), e.table("profile")) for e in of["usage_profile"]),
         captures=tuple(_capture(e) for e in of["packets"]),
         attempts=tuple(_attempts(e) for e in of["attempts"]),
         exchanges=tuple(_exchange(e) for e in of["exchange"]),
@@ -144,7 +148,7 @@ _INCIDENTS = {"bench_error": "bench error", "retry": "retried", "instrument_erro
 _KNOWN = {
     *("run_start", "run_end", "worker_start", "worker_end", "requirement", "limits", "bench", "flashed", "mark"),
     *("test_start", "test_end", "check", "measurement", "regression", "waveform", "phases", "packets", "attempts"),
-    *("exchange", "observation", "key_log", *_INCIDENTS),
+    *("exchange", "observation", "key_log", "ranges", "usage_profile", *_INCIDENTS),
 }
 
 
@@ -317,6 +321,20 @@ def _phase(e: Fields) -> Phase:
     end_s = e.number("end_s")
     numbers = (e.number(key) for key in ("charge_c", "energy_j", "mean_a", "max_a"))
     return Phase(e.text("name"), start_s, start_s if end_s is None else end_s, *numbers)
+
+
+def _range(test: str, e: Fields) -> RangeSpan:
+    start_s = e.number("start_s") or 0.0
+    end_s = e.number("end_s")
+    return RangeSpan(
+        test=test,
+        what=e.text("what"),
+        range_a=e.number("range_a"),
+        start_s=start_s,
+        end_s=start_s if end_s is None else end_s,
+        mean_a=e.number("mean_a"),
+        note=e.text("note"),
+    )
 
 
 def _capture(e: Fields) -> Capture:

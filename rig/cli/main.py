@@ -133,6 +133,7 @@ def _add_run(parser: argparse.ArgumentParser, *, bench: bool) -> None:
     parser.add_argument("--flash", choices=("auto", "always", "never"), default="auto")
     parser.add_argument("--limits", type=Path, help="limits file (default: the test plans' own)")
     parser.add_argument("--baseline", type=Path, metavar="RUN", help="earlier run to compare the measurements with")
+    parser.add_argument("--usage", type=Path, help="usage profile for a battery life beside those of the shipped ones")
     parser.add_argument("--profile", choices=("lab", "release"), default="lab", help="how fuses and images are judged")
     parser.add_argument("--only", metavar="ID,ID", help="run only the tests that verify one of these requirements")
     parser.add_argument("-k", dest="keyword", metavar="EXPRESSION", help="run only tests whose names match")

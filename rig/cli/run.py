@@ -82,6 +82,7 @@ def _pytest_arguments(
     arguments += [f"--rig-virtual-meter={options.meter}"] if options.meter else []
     arguments += [f"--rig-limits={options.limits.absolute()}"] if options.limits else []
     arguments += [f"--rig-baseline={options.baseline.absolute()}"] if options.baseline else []
+    arguments += [f"--rig-usage={options.usage.absolute()}"] if options.usage else []
     arguments += [f"--rig-profile={options.profile}"]
     arguments += ["-k", options.keyword] if options.keyword else []
     arguments += [f"--rig-only={options.only}"] if options.only else []
