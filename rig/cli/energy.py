@@ -26,10 +26,12 @@ from rig.energy import (
 from rig.energy.export import FORMATS, Note, export_jls
 from rig.energy.recording import load_header
 from rig.errors import ConfigError
+from rig.meter.jls import open_jls
 from rig.reports.text import number, quantity
 
 _PHASE = re.compile(r"(?P<name>[^=]+)=(?P<start>[^=]*?)\.\.(?P<end>[^=]*)")
 WHOLE = "capture"
+JLS = ".jls"
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,8 @@ def export(options: argparse.Namespace) -> int:
 
 
 def open_waveform(file: Path) -> Waveform:
-    """Return the recording in *file*."""
-    waveform = load_recording(file)
+    """Return the recording in *file*, which may be a Joulescope's."""
+    waveform = open_jls(file) if file.suffix == JLS else load_recording(file)
     if not len(waveform):
         raise ConfigError(f"{file}: holds no samples")
     return waveform
@@ -132,7 +134,7 @@ def _row(stretch: Stretch, window: Window, supply: Supply | None) -> Row:
 def _remarks(file: Path, waveform: Waveform, rows: Sequence[Row]) -> list[str]:
     """Return what a reader has to know before he uses the figures."""
     remarks = [f"invalid, says the instrument: {reason}" for reason in waveform.invalid]
-    if not load_header(file).complete:
+    if file.suffix != JLS and not load_header(file).complete:
         remarks.append("the capture was not ended: this is what its writer left")
     lost = waveform.statistics(0, len(waveform)).gap_share
     if lost:
