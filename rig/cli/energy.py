@@ -34,6 +34,7 @@ _PHASE = re.compile(r"(?P<name>[^=]+)=(?P<start>[^=]*?)\.\.(?P<end>[^=]*)")
 WHOLE = "capture"
 #: Rows of a table for people.
 LISTED = 40
+JLS = ".jls"
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,14 @@ def export(options: argparse.Namespace) -> int:
 
 
 def open_waveform(file: Path) -> Waveform:
-    """Return the recording in *file*."""
-    waveform = load_recording(file)
+    """Return the recording in *file*, which may be a Joulescope's."""
+    if file.suffix == JLS:
+        # Brings the instruments' drivers with it, which a recording does not need.
+        from rig.meter.jls import open_jls
+
+        waveform = open_jls(file)
+    else:
+        waveform = load_recording(file)
     if not len(waveform):
         raise ConfigError(f"{file}: holds no samples")
     return waveform
@@ -154,7 +161,7 @@ def _row(stretch: Stretch, window: Window, supply: Supply | None) -> Row:
 def _remarks(file: Path, waveform: Waveform, rows: Sequence[Row]) -> list[str]:
     """Return what a reader has to know before he uses the figures."""
     remarks = [f"invalid, says the instrument: {reason}" for reason in waveform.invalid]
-    if not load_header(file).complete:
+    if file.suffix != JLS and not load_header(file).complete:
         remarks.append("the capture was not ended: this is what its writer left")
     lost = waveform.statistics(0, len(waveform)).gap_share
     if lost:

@@ -121,6 +121,17 @@ def test_a_table_has_a_line_for_so_many_phases_and_says_so(tmp_path: Path, capsy
     assert f"{len(shown) - 40} more phases were found" in remark
 
 
+def test_a_jls_file_is_judged_as_the_recording_that_it_was_made_of(
+    recording: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_export(recording, "--format", "jls")
+    capsys.readouterr()
+    assert machine_readable(capsys, recording.with_suffix(".jls"), *PHASES) == {
+        **machine_readable(capsys, recording, *PHASES),
+        "file": str(recording.with_suffix(".jls")),
+    }
+
+
 def test_a_plot_is_one_page_that_loads_nothing(recording: Path, tmp_path: Path) -> None:
     page = tmp_path / "x.html"
     show_energy(build_parser().parse_args(["energy", str(recording), "--plot", str(page), *PHASES]))
