@@ -33,31 +33,20 @@ def wanted(path: Path, **changes: Any) -> dict[str, Any]:
     return {"range_a": 3.0, "interval_s": 20.48e-6, "duration_s": 0.2, "path": path / "x.f32"} | changes
 
 
-def test_the_output_is_switched_on_where_it_is_off_and_left_on(feeding: Any) -> None:
-    feeding.current(0.1)
-    with feeding.opened(output=None) as meter:
+def test_the_output_is_switched_on_where_it_is_off_and_left_on(virtual: Any, board: Any, accuracy: Accuracy) -> None:
+    with open_meter("keysight-n6705c", virtual.visa, accuracy) as meter:
         assert meter.identity.model == "N6705C"
         assert meter.capabilities.triggers == ("immediate", "external", "level")
+        assert meter.capabilities.max_samples is None
         assert [meter.capabilities.voltage, meter.capabilities.seamless, meter.capabilities.output] == [True] * 3
-        assert feeding.voltage_v == 0.0
-    for _ in range(2):
-        with feeding.opened() as meter:
-            assert feeding.voltage_v == pytest.approx(3.3 - 0.1 * LEADS_OHM, abs=1e-3)
-            assert meter.errors == ()
-        assert feeding.voltage_v > 3.29
-    assert feeding.here.instrument.output.programmed.limit_a == 0.5
-    # It was switched on once, and never off.
-    with feeding.here.instrument.lock:
-        switched = [state.on for state in feeding.here.instrument.output._states]
-    assert switched == sorted(switched)
-
-
-def test_the_board_is_told_the_output_on_the_supply_wire(virtual: Any, board: Any, accuracy: Accuracy) -> None:
     assert board.voltages() == [0.0]
-    with open_meter("keysight-n6705c", virtual.visa, accuracy, output=Output(3.0, 0.5)):
-        board.current(0.1)
-        assert board.voltages()[-1] == pytest.approx(3.0 - 0.1 * LEADS_OHM, abs=1e-3)
-    assert board.voltages() == []  # leaving changed nothing
+    for _ in range(2):
+        with open_meter("keysight-n6705c", virtual.visa, accuracy, output=Output(3.0, 0.5)) as meter:
+            assert meter.errors == ()
+    # It was switched on once, and never off again.
+    assert board.voltages() == [3.0]
+    board.current(0.1)
+    assert board.voltages() == [pytest.approx(3.0 - 0.1 * LEADS_OHM, abs=1e-3)]
 
 
 def test_a_tripped_output_is_not_taken_for_a_board_that_is_fed(feeding: Any) -> None:

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rig.energy import Supply, charge, energy, load_recording, mean_current, mean_of_readings
-from rig.meter import CaptureInvalid, MeterError, Trigger
+from rig.meter import Accuracy, CaptureInvalid, MeterError, Trigger, open_meter
 from rig.meter.drivers import Driver
+from rig.meter.scpi.meter import Output
 from rig.meter.scpi.ngu import SlotCount, rate_hz
 from rig.meter.scpi.ranging import WidestPossible
 from rig.meter.visa import VisaSession
@@ -32,23 +33,20 @@ def wanted(path: Path, **changes: Any) -> dict[str, Any]:
     return {"range_a": 0.1, "interval_s": 20e-6, "duration_s": 0.6, "path": path / "x.f32"} | changes
 
 
-def test_the_output_is_switched_on_where_it_is_off_and_left_on(feeding: Any) -> None:
-    feeding.current(0.1)
-    with feeding.opened(output=None) as meter:
+def test_the_output_is_switched_on_where_it_is_off_and_left_on(virtual: Any, board: Any, accuracy: Accuracy) -> None:
+    with open_meter("rohde-schwarz-ngu201", virtual.visa, accuracy) as meter:
         assert meter.identity.model == "NGU201"
         assert meter.capabilities.triggers == ("immediate",)
         assert meter.capabilities.max_samples is None
         assert [meter.capabilities.voltage, meter.capabilities.seamless, meter.capabilities.output] == [True] * 3
-        assert feeding.voltage_v == 0.0
+    assert board.voltages() == [0.0]
     for _ in range(2):
-        with feeding.opened() as meter:
-            assert feeding.voltage_v == pytest.approx(3.3 - 0.1 * LEADS_OHM, abs=1e-3)
+        with open_meter("rohde-schwarz-ngu201", virtual.visa, accuracy, output=Output(3.0, 0.5)) as meter:
             assert meter.errors == ()
-        assert feeding.voltage_v > 3.29
-    # It was switched on once, and never off.
-    with feeding.here.instrument.lock:
-        switched = [state.on for state in feeding.here.instrument.output._states]
-    assert switched == sorted(switched)
+    # It was switched on once, and never off again.
+    assert board.voltages() == [3.0]
+    board.current(0.1)
+    assert board.voltages() == [pytest.approx(3.0 - 0.1 * LEADS_OHM, abs=1e-3)]
 
 
 def test_fastlog_at_its_full_rate_has_the_energy_that_was_taken(feeding: Any, tmp_path: Path) -> None:
@@ -264,7 +262,7 @@ def test_what_is_no_rate_is_refused(name: str) -> None:
         rate_hz(name)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(
     st.lists(st.one_of(st.just(0.02), st.floats(0.001, 1.2)), min_size=1, max_size=60),
     st.floats(0.001, 0.05),
