@@ -10,6 +10,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from rig.formats.checked_yaml import CheckedModel, load_checked
+from rig.reports.battery import battery_lives
 from rig.reports.model import Run
 from rig.reports.text import DASH, NBSP, number
 
@@ -60,7 +61,8 @@ def claims_table(run: Run) -> list[ClaimRow]:
     measured = _measured(run)
     rows = []
     for claim in load_checked(CLAIMS, _ClaimsFile).claims:
-        suites = sorted(suite for name, suite in measured if name == claim.name)
+        whole = claim.share_of or claim.name
+        suites = sorted(suite for name, suite in measured if name == claim.name and (whole, suite) in measured)
         rows += [_row(claim, suite, measured) for suite in suites or [""]]
     return rows
 
@@ -77,6 +79,8 @@ def _measured(run: Run) -> _Measured:
     for row in run.measurements:
         if row.value is not None:
             found[row.name, ""].append((row.value,))
+    for name, life in battery_lives(run).items():
+        found[f"battery_life_{name}", ""].append((life.years,))
     return found
 
 

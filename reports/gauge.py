@@ -32,5 +32,16 @@ def gauge(measurement: Measurement) -> Gauge | None:
     return Gauge(point, low, high, tuple(sides))
 
 
+def closeness(measurement: Measurement) -> float:
+    """Return how much of what its limit allows a measurement takes, its uncertainty included; 1 is the limit."""
+    bound = measurement.limit
+    if measurement.value is None or bound is None:
+        return 0.0
+    doubt = abs(measurement.expanded_uncertainty or 0.0)
+    above = (measurement.value + doubt) / bound.max if bound.max else 0.0
+    below = bound.min / (measurement.value - doubt) if bound.min and measurement.value > doubt else 0.0
+    return max(above, below)
+
+
 def _percent(share: float) -> float:
     return round(100 * min(1.0, max(0.0, share)), 2)

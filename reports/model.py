@@ -33,7 +33,7 @@ class Bench:
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits file: name to ``{max, min, unit, source}``."""
+    """The limits file: name to ``{max, min, unit, source, rule, guard_band, max_increase}``."""
 
     file: str
     limits: Mapping[str, Any]
@@ -117,11 +117,18 @@ class BudgetLine:
     standard_uncertainty: float | None
     unit: str
     kind: str
+    systematic: bool = False
+    degrees_of_freedom: float | None = None
+    """None for infinitely many."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """A value with its expanded uncertainty, both in ``unit``, and what the decision rule said of it."""
+    """A value with its expanded uncertainty, both in ``unit``, and what the decision rule said of it.
+
+    ``guard_band`` and the acceptance limits ``acceptance`` are in the limit's unit; ``false_accept`` and
+    ``false_reject`` are the probabilities that the verdict is wrong. ``instrument`` says who measured.
+    """
 
     test: str
     requirement: str
@@ -139,6 +146,37 @@ class Measurement:
     notes: tuple[str, ...]
     t_s: float
     false_alarm: float | None = None
+    degrees_of_freedom: float | None = None
+    guard_band: float | None = None
+    acceptance: Bound | None = None
+    false_accept: float | None = None
+    false_reject: float | None = None
+    instrument: Mapping[str, Any] = field(default_factory=dict)
+    ranges_a: tuple[float, ...] = ()
+    gap_share: float | None = None
+    repeats: int | None = None
+
+
+@dataclass(frozen=True)
+class Regression:
+    """How a measurement differs from that of an earlier run, ``baseline_run``; all but ``relative`` in ``unit``."""
+
+    test: str
+    requirement: str
+    name: str
+    unit: str
+    value: float | None
+    baseline: float | None
+    baseline_run: str
+    difference: float | None
+    expanded_uncertainty: float | None
+    k: float | None
+    relative: float | None
+    same_meter: bool
+    state: str
+    max_increase: float | None
+    budget: tuple[BudgetLine, ...]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -167,6 +205,28 @@ class Phase:
     energy_j: float | None
     mean_a: float | None
     max_a: float | None
+
+
+@dataclass(frozen=True)
+class RangeSpan:
+    """A stretch in which the meter was held on one range; ``mean_a`` is what it read there, if it was read."""
+
+    test: str
+    what: str
+    range_a: float | None
+    start_s: float
+    end_s: float
+    mean_a: float | None
+    note: str
+
+
+@dataclass(frozen=True)
+class Usage:
+    """A usage profile that the run was given: its file's name and content."""
+
+    file: str
+    name: str
+    profile: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -275,8 +335,11 @@ class Run:
     cases: tuple[Case, ...]
     checks: tuple[Check, ...]
     measurements: tuple[Measurement, ...]
+    regressions: tuple[Regression, ...]
     waveforms: tuple[Waveform, ...]
     phases: Mapping[str, tuple[Phase, ...]]
+    ranges: tuple[RangeSpan, ...]
+    usages: tuple[Usage, ...]
     captures: tuple[Capture, ...]
     attempts: tuple[Attempts, ...]
     exchanges: tuple[Exchange, ...]

@@ -12,14 +12,16 @@ from urllib.parse import quote
 from rig.evidence.requirements import STANDARDS
 from rig.evidence.verdicts import State
 from rig.reports import plots
+from rig.reports.battery import battery_table
 from rig.reports.chance import BUDGET, statistics_of
 from rig.reports.claims import claims_table
 from rig.reports.fields import flatten
-from rig.reports.gauge import Gauge, gauge
-from rig.reports.model import Attempts, Exchange, Measurement, Run, Waveform
+from rig.reports.gauge import closeness, gauge
+from rig.reports.model import Attempts, Exchange, Measurement, RangeSpan, Run, Waveform
 from rig.reports.packets import packets_during
 from rig.reports.standards import matrices
-from rig.reports.verdicts import Verdict, describe, read_state, verdicts, worst_first
+from rig.reports.text import number
+from rig.reports.verdicts import Verdict, describe, describe_bound, read_state, verdicts, worst_first
 from rig.reports.waveforms import trace
 
 BINS = 4000
@@ -61,9 +63,12 @@ def page(run: Run) -> dict[str, Any]:
         "key_log": _links(run, [run.key_log] if run.key_log else []),
         "matrices": matrices(judged),
         "claims": claims_table(run),
+        "batteries": battery_table(run),
+        "ranges": _ranges(run),
         "statistics": statistics_of(run),
         "budget": BUDGET,
         "measurements": [_measurement(run, measurement) for measurement in run.measurements],
+        "regressions": run.regressions,
         "plots": [_plot(run, index, waveform) for index, waveform in enumerate(run.waveforms, 1)],
         "attempts": [_attempts(series) for series in run.attempts],
         "bench": [(bench.file, _parts(bench.model)) for bench in run.benches],
@@ -101,19 +106,31 @@ def _sentence(judged: Sequence[Verdict]) -> str:
 
 
 def _figures(run: Run, judged: Sequence[Verdict]) -> list[dict[str, Any]]:
-    """Return the first measurement of each energy requirement, and those that were to be measured and were not."""
-    first: dict[str, Measurement] = {}
+    """Return each energy requirement with its measurements, and those that were to be measured and were not."""
+    found: dict[str, list[Measurement]] = {}
     for measurement in run.measurements:
-        first.setdefault(measurement.requirement, measurement)
+        found.setdefault(measurement.requirement, []).append(measurement)
     seen = (State.PASS, State.FAIL, State.DEVIATION)  # judged from what was seen: there is no figure to show
     energy = [verdict for verdict in judged if verdict.requirement.id.startswith(_KEY_FIGURES)]
-    rows = [verdict for verdict in energy if verdict.requirement.id in first or verdict.state not in seen]
-    return [_figure(verdict, first.get(verdict.requirement.id)) for verdict in rows]
+    rows = [verdict for verdict in energy if verdict.requirement.id in found or verdict.state not in seen]
+    return [_figure(verdict, found.get(verdict.requirement.id, [])) for verdict in rows]
 
 
-def _figure(verdict: Verdict, measurement: Measurement | None) -> dict[str, Any]:
-    drawn: Gauge | None = gauge(measurement) if measurement else None
-    return {"verdict": verdict, "measurement": measurement, "gauge": drawn}
+def _figure(verdict: Verdict, measurements: Sequence[Measurement]) -> dict[str, Any]:
+    """Return the figures of a requirement, each name once and the one nearest to its limit first."""
+    nearest: dict[str, Measurement] = {}
+    for measurement in sorted(measurements, key=closeness, reverse=True):
+        nearest.setdefault(measurement.name, measurement)
+    rows = [
+        {
+            "measurement": measurement,
+            "name": measurement.name.replace("_", " "),
+            "gauge": gauge(measurement),
+            "state": read_state(measurement.state),
+        }
+        for measurement in nearest.values()
+    ]
+    return {"verdict": verdict, "rows": rows}
 
 
 def _verdicts(run: Run, judged: Sequence[Verdict]) -> list[dict[str, Any]]:
@@ -188,8 +205,30 @@ def _measurement(run: Run, measurement: Measurement) -> dict[str, Any]:
         "row": measurement,
         "state": read_state(measurement.state),
         "text": describe(measurement),
+        "grounds": _grounds(measurement),
         "evidence": _links(run, measurement.evidence),
     }
+
+
+def _grounds(measurement: Measurement) -> list[str]:
+    """Return in lines what the verdict rests on beside the value: acceptance limit, risk, instrument, ranges."""
+    lines = []
+    if measurement.acceptance and measurement.guard_band is not None:
+        lines.append(f"acceptance limit {describe_bound(measurement.acceptance)}")
+    for risk, what in ((measurement.false_accept, "accept"), (measurement.false_reject, "reject")):
+        if risk is not None:
+            lines.append(f"probability of false {what} {risk:.2g}")
+    told = measurement.instrument
+    if told:
+        due = f", calibration due on {told['due_on']} ({told.get('calibration')})" if told.get("due_on") else ""
+        lines.append(f"{told.get('manufacturer', '')} {told.get('model', '')}, serial {told.get('serial', '')}{due}")
+    if measurement.ranges_a:
+        lines.append(f"measured on {', '.join(number(range_a, 'A') for range_a in measurement.ranges_a)}")
+    if measurement.repeats and measurement.repeats > 1:
+        lines.append(f"mean of {measurement.repeats} repeats")
+    if measurement.gap_share:
+        lines.append(f"{measurement.gap_share:.2%} of the samples lost")
+    return lines
 
 
 def _plot(run: Run, index: int, waveform: Waveform) -> dict[str, Any]:
@@ -215,6 +254,12 @@ def _plot(run: Run, index: int, waveform: Waveform) -> dict[str, Any]:
         "packet_notes": log.notes,
         "below_zero": int((drawn.current_a <= 0).sum()) if plot.logarithmic else 0,
     }
+
+
+def _ranges(run: Run) -> list[tuple[str, list[RangeSpan]]]:
+    """Return the ranges that the meter was held on, by test."""
+    tests = dict.fromkeys(span.test for span in run.ranges)
+    return [(test, [span for span in run.ranges if span.test == test]) for test in tests]
 
 
 def _attempts(series: Attempts) -> dict[str, Any]:

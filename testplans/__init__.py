@@ -5,4 +5,5 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 CATALOGUE = HERE / "requirements"
 LIMITS = HERE / "limits.yaml"
+USAGE = HERE / "usage"
 VULNERABILITIES = HERE / "vulnerabilities.yaml"

@@ -14,6 +14,7 @@ from rig.energy.capture_clock import (
 from rig.energy.change_points import Segment, segment
 from rig.energy.phases import Mark, Phase, phases_between, phases_of
 from rig.energy.recording import Header, RecordingWriter, load_recording
+from rig.energy.regression import Difference, compare
 from rig.energy.uncertainty import (
     MOST_LOST,
     Contribution,
@@ -45,6 +46,7 @@ __all__ = [
     "CaptureClock",
     "Contradiction",
     "Contribution",
+    "Difference",
     "Header",
     "InvalidRecording",
     "Mark",
@@ -63,6 +65,7 @@ __all__ = [
     "WireComparison",
     "charge",
     "combine_repeats",
+    "compare",
     "compare_with_wire",
     "duration",
     "energy",

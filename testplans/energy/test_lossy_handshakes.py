@@ -79,7 +79,7 @@ def _lossy(losses: Losses, probe: Prober, router: Router, measure: Measure) -> R
     evidence = [packets.path, measure.keep(waveform, windows)]
     if len(windows) < losses.handshakes:
         statement = (
-            f"at {losses.percent:g} % loss {losses.handshakes} handshakes are done within {losses.recorded_s:g} s"
+            f"{losses.handshakes} handshakes at {losses.percent:g} % loss are done within {losses.recorded_s:g} s"
         )
         told = f"{len(windows)} were done in {took_s:.1f} s"
         measure.inconclusive("ENE-21", statement, observed=told, evidence=evidence)

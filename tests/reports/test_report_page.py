@@ -4,11 +4,12 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rig.reports.html import write_report
-from tests.reports.conftest import SampleRun, exchange
+from tests.reports.conftest import T0_S, SampleRun, exchange
 
 HOSTILE = "</td><script>alert(1)</script>\x1b[2J\u202e\ud800\"onload='x'"
 FETCHING = {"src", "srcset", "href", "action", "data", "poster", "background", "cite", "formaction", "xlink:href"}
@@ -191,3 +192,78 @@ def test_many_captures_stay_small(make_run):
     waveforms = [line for line in lines if '"waveform"' in line] * 24
     journal.write_text("\n".join([*lines, *waveforms]) + "\n")
     assert write_report(directory).stat().st_size < 5_000_000
+
+
+def _again(run_dir: Path) -> SampleRun:
+    """Return the run in *run_dir*, to be written on."""
+    return SampleRun(run_dir, lines=(run_dir / "journal.jsonl").read_text().splitlines())
+
+
+def _figure(run: SampleRun, requirement: str, name: str, value: float, unit: str, limit: float) -> None:
+    budget = [{"source": "meter gain", "standard_uncertainty": 0.01 * value, "unit": unit, "kind": "B"}]
+    told = {"name": name, "value": value, "unit": unit, "expanded_uncertainty": 0.02 * value, "k": 2.0}
+    bound = {"max": limit, "min": None, "unit": unit, "source": "x"}
+    run.event("measurement", test="t", requirement=requirement, **told, limit=bound, state="pass", budget=budget)
+
+
+def test_the_first_screen_names_every_figure_of_a_requirement_and_the_one_nearest_its_limit_first(make_run):
+    more = _again(make_run())
+    for name, value in (("boot_energy", 0.1), ("wake_energy", 0.29), ("wake_energy", 0.2)):
+        _figure(more, "ENE-06", name, value, "J", 0.3)
+    text = read(write_report(more.write())).text
+    first_screen = text[: text.index("Verdicts by requirement")]
+    assert first_screen.index("wake energy") < first_screen.index("boot energy")
+    assert "(290.0\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}5.8)" in first_screen
+    assert "(200.0" not in first_screen
+
+
+def test_ranges_are_told_by_test(make_run):
+    more = _again(make_run())
+    rows = [
+        {
+            "what": "stepping down",
+            "range_a": 1.0,
+            "start_s": T0_S + 1,
+            "end_s": T0_S + 1.5,
+            "mean_a": 2e-5,
+            "note": "fits",
+        },
+        {"what": "raised", "range_a": 1e-4, "start_s": T0_S + 2, "end_s": T0_S + 2.1, "mean_a": None, "note": "awake"},
+    ]
+    more.event("ranges", test="energy/test_sleep.py::test_floor", rows=rows)
+    text = "".join(read(write_report(more.write())).text.split())
+    assert "energy/test_sleep.py::test_floor" in text
+    assert "500mssteppingdown1A20µAfits" in text
+    assert "raised100µA–awake" in text
+
+
+def _usage(name: str, sleep: str = "deep_sleep_current") -> dict[str, Any]:
+    battery = {"capacity_mah": 2400, "usable_share": 0.8, "cutoff_v": 3.0, "self_discharge_percent_per_year": 0}
+    day = {"wakes_per_day": 0, "messages_per_wake": 0, "bytes_per_message": 0, "handshakes_per_day": {"full": 24}}
+    profile = {"title": f"Node {name}", "source": "x", "battery": battery, "sleep": sleep, **day}
+    return {"file": f"{name}.yaml", "name": name, "profile": profile}
+
+
+def test_battery_life_is_told_from_the_record_alone(make_run):
+    run_dir = make_run()
+    more = _again(run_dir)
+    more.event("bench", file="bench.yaml", bench={"boards": [{"name": "b", "supply_voltage_v": 3.3}]})
+    _figure(more, "ENE-04", "deep_sleep_current", 5e-6, "A", 1e-5)
+    more.event("usage_profile", **_usage("soil-sensor"))
+    more.event("usage_profile", **_usage("lamp", sleep="idle_current"))
+    more.event("usage_profile", file="x.yaml", name="odd", profile={"title": "Odd"})
+    path = write_report(more.write())
+    text = read(path).text
+    # 0.3142 J for each of 24 handshakes a day at 3.3 V, and 5 uA: 2400 mAh * 0.8 / 31.4 uA
+    assert "6.96\N{NO-BREAK SPACE}years" in text
+    assert "missing: idle_current" in " ".join(text.split())
+    assert "missing: a usage profile (Field required)" in " ".join(text.split())
+    assert "Battery life of an hourly soil sensor" in text
+    before = path.read_bytes()
+    assert write_report(run_dir).read_bytes() == before
+
+
+def test_without_a_supply_voltage_no_battery_life_is_told(make_run):
+    more = _again(make_run())
+    more.event("usage_profile", **_usage("soil-sensor"))
+    assert "missing: the board's supply voltage" in " ".join(read(write_report(more.write())).text.split())

@@ -1,8 +1,8 @@
 """What an instrument that speaks SCPI can do and by which commands, as a checked file.
 
 Commands are written without a leading colon. Braces hold what is filled in, in Python's format language: ``range_a``,
-``interval_s``, ``aperture_s``, ``count``, ``pretrigger``, ``level_a``, ``slope`` (POS or NEG), ``voltage_v``,
-``current_limit_a``.
+``interval_s``, ``aperture_s``, ``count``, ``pretrigger``, ``level_a``, ``slope`` (POS or NEG), ``edge`` (RIS or
+FALL), ``voltage_v``, ``current_limit_a``.
 """
 
 import string
@@ -18,7 +18,7 @@ from rig.meter.visa import TIMEOUT_S
 
 #: What a group of commands may be filled with.
 PLACEHOLDERS = (
-    *("range_a", "interval_s", "aperture_s", "count", "pretrigger", "level_a", "slope"),
+    *("range_a", "interval_s", "aperture_s", "count", "pretrigger", "level_a", "slope", "edge"),
     *("voltage_v", "current_limit_a"),
 )
 #: Where the commands of the trigger stand among those of the sampling.
@@ -126,6 +126,7 @@ class Declaration(CheckedModel):
     safe_range_a: PositiveFloat
     range_settling_s: float = Field(ge=0)
     answer_timeout_s: PositiveFloat = TIMEOUT_S
+    error_query: str = "SYST:ERR?"
     min_interval_s: PositiveFloat
     max_samples: PositiveInt | None = None
     max_pretrigger: int = Field(0, ge=0)

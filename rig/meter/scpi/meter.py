@@ -51,7 +51,7 @@ class ScpiMeter:
         on_errors: Callable[[list[str]], None] | None = None,
         output: Output | None = None,
     ) -> None:
-        self.session = VisaSession(resource, on_errors, declaration.answer_timeout_s)
+        self.session = VisaSession(resource, on_errors, declaration.answer_timeout_s, declaration.error_query)
         self.declaration = declaration
         self.output = output
         self._accuracy = accuracy
