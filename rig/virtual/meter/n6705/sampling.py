@@ -79,7 +79,6 @@ class Sweep:
 
     def trigger(self, t_ns: int) -> None:
         """Take a trigger at once (TRIGger:ACQuire, *TRG)."""
-        self.advance(t_ns)
         if self._first is None and t_ns - self._how.armed_ns >= self._looked:
             self._begin(float(t_ns - self._how.armed_ns))
 
