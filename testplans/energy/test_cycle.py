@@ -26,7 +26,7 @@ BOOTS = 3
 BOOT_S = 2.5
 FINE_S = 200e-6
 CYCLES = 3
-CYCLE_SLEEP_S = 3.0
+CYCLE_SLEEP_S = 4.0
 """Long enough to step the range down, read, and step it up again before the wake."""
 CYCLE_FLOOR_S = 0.4
 BOOTLOADER_S, AWAKE_S = 0.6, 1.3
