@@ -33,7 +33,7 @@ class Bench:
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits file: name to ``{max, min, unit, source}``."""
+    """The limits file: name to ``{max, min, unit, source, rule, guard_band, max_increase}``."""
 
     file: str
     limits: Mapping[str, Any]
@@ -117,11 +117,18 @@ class BudgetLine:
     standard_uncertainty: float | None
     unit: str
     kind: str
+    systematic: bool = False
+    degrees_of_freedom: float | None = None
+    """None for infinitely many."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """A value with its expanded uncertainty, both in ``unit``, and what the decision rule said of it."""
+    """A value with its expanded uncertainty, both in ``unit``, and what the decision rule said of it.
+
+    ``guard_band`` and the acceptance limits ``acceptance`` are in the limit's unit; ``false_accept`` and
+    ``false_reject`` are the probabilities that the verdict is wrong. ``instrument`` says who measured.
+    """
 
     test: str
     requirement: str
@@ -139,6 +146,37 @@ class Measurement:
     notes: tuple[str, ...]
     t_s: float
     false_alarm: float | None = None
+    degrees_of_freedom: float | None = None
+    guard_band: float | None = None
+    acceptance: Bound | None = None
+    false_accept: float | None = None
+    false_reject: float | None = None
+    instrument: Mapping[str, Any] = field(default_factory=dict)
+    ranges_a: tuple[float, ...] = ()
+    gap_share: float | None = None
+    repeats: int | None = None
+
+
+@dataclass(frozen=True)
+class Regression:
+    """How a measurement differs from that of an earlier run, ``baseline_run``; all but ``relative`` in ``unit``."""
+
+    test: str
+    requirement: str
+    name: str
+    unit: str
+    value: float | None
+    baseline: float | None
+    baseline_run: str
+    difference: float | None
+    expanded_uncertainty: float | None
+    k: float | None
+    relative: float | None
+    same_meter: bool
+    state: str
+    max_increase: float | None
+    budget: tuple[BudgetLine, ...]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -297,6 +335,7 @@ class Run:
     cases: tuple[Case, ...]
     checks: tuple[Check, ...]
     measurements: tuple[Measurement, ...]
+    regressions: tuple[Regression, ...]
     waveforms: tuple[Waveform, ...]
     phases: Mapping[str, tuple[Phase, ...]]
     ranges: tuple[RangeSpan, ...]

@@ -20,7 +20,8 @@ from rig.reports.gauge import closeness, gauge
 from rig.reports.model import Attempts, Exchange, Measurement, RangeSpan, Run, Waveform
 from rig.reports.packets import packets_during
 from rig.reports.standards import matrices
-from rig.reports.verdicts import Verdict, describe, read_state, verdicts, worst_first
+from rig.reports.text import number
+from rig.reports.verdicts import Verdict, describe, describe_bound, read_state, verdicts, worst_first
 from rig.reports.waveforms import trace
 
 BINS = 4000
@@ -67,6 +68,7 @@ def page(run: Run) -> dict[str, Any]:
         "statistics": statistics_of(run),
         "budget": BUDGET,
         "measurements": [_measurement(run, measurement) for measurement in run.measurements],
+        "regressions": run.regressions,
         "plots": [_plot(run, index, waveform) for index, waveform in enumerate(run.waveforms, 1)],
         "attempts": [_attempts(series) for series in run.attempts],
         "bench": [(bench.file, _parts(bench.model)) for bench in run.benches],
@@ -203,8 +205,30 @@ def _measurement(run: Run, measurement: Measurement) -> dict[str, Any]:
         "row": measurement,
         "state": read_state(measurement.state),
         "text": describe(measurement),
+        "grounds": _grounds(measurement),
         "evidence": _links(run, measurement.evidence),
     }
+
+
+def _grounds(measurement: Measurement) -> list[str]:
+    """Return in lines what the verdict rests on beside the value: acceptance limit, risk, instrument, ranges."""
+    lines = []
+    if measurement.acceptance and measurement.guard_band is not None:
+        lines.append(f"acceptance limit {describe_bound(measurement.acceptance)}")
+    for risk, what in ((measurement.false_accept, "accept"), (measurement.false_reject, "reject")):
+        if risk is not None:
+            lines.append(f"probability of false {what} {risk:.2g}")
+    told = measurement.instrument
+    if told:
+        due = f", calibration due on {told['due_on']} ({told.get('calibration')})" if told.get("due_on") else ""
+        lines.append(f"{told.get('manufacturer', '')} {told.get('model', '')}, serial {told.get('serial', '')}{due}")
+    if measurement.ranges_a:
+        lines.append(f"measured on {', '.join(number(range_a, 'A') for range_a in measurement.ranges_a)}")
+    if measurement.repeats and measurement.repeats > 1:
+        lines.append(f"mean of {measurement.repeats} repeats")
+    if measurement.gap_share:
+        lines.append(f"{measurement.gap_share:.2%} of the samples lost")
+    return lines
 
 
 def _plot(run: Run, index: int, waveform: Waveform) -> dict[str, Any]:

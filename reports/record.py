@@ -34,6 +34,7 @@ from rig.reports.model import (
     Observation,
     Phase,
     RangeSpan,
+    Regression,
     Requirement,
     Run,
     Usage,
@@ -126,6 +127,7 @@ def _run(directory: Path, events: list[Fields], *, cut: bool, damaged_lines: int
         cases=_cases(of["test_start"], of["test_end"]),
         checks=tuple(_check(e) for e in of["check"]),
         measurements=tuple(_measurement(e) for e in of["measurement"]),
+        regressions=tuple(_regression(e) for e in of["regression"]),
         waveforms=tuple(_waveform(e) for e in of["waveform"]),
         phases={e.text("file"): tuple(_phase(p) for p in e.objects("phases")) for e in of["phases"]},
         ranges=tuple(_range(e.text("test"), row) for e in of["ranges"] for row in e.objects("rows")),
@@ -145,7 +147,7 @@ def _run(directory: Path, events: list[Fields], *, cut: bool, damaged_lines: int
 _INCIDENTS = {"bench_error": "bench error", "retry": "retried", "instrument_errors": "instrument errors"}
 _KNOWN = {
     *("run_start", "run_end", "worker_start", "worker_end", "requirement", "limits", "bench", "flashed", "mark"),
-    *("test_start", "test_end", "check", "measurement", "waveform", "phases", "packets", "attempts"),
+    *("test_start", "test_end", "check", "measurement", "regression", "waveform", "phases", "packets", "attempts"),
     *("exchange", "observation", "key_log", "ranges", "usage_profile", *_INCIDENTS),
 }
 
@@ -228,7 +230,6 @@ def _check(e: Fields) -> Check:
 
 
 def _measurement(e: Fields) -> Measurement:
-    limit = e.object("limit")
     return Measurement(
         test=e.text("test"),
         requirement=e.text("requirement"),
@@ -237,20 +238,67 @@ def _measurement(e: Fields) -> Measurement:
         unit=e.text("unit"),
         expanded_uncertainty=e.number("expanded_uncertainty"),
         k=e.number("k"),
-        limit=None
-        if limit is None
-        else Bound(limit.number("min"), limit.number("max"), limit.text("unit") or e.text("unit")),
+        limit=_bound(e, "limit"),
         rule=e.text("rule"),
         state=e.text("state"),
         side=e.text("side"),
         evidence=e.texts("evidence"),
-        budget=tuple(
-            BudgetLine(b.text("source"), b.number("standard_uncertainty"), b.text("unit"), b.text("kind"))
-            for b in e.objects("budget")
-        ),
+        budget=_budget(e),
         notes=e.texts("notes"),
         t_s=_stamp(e),
         false_alarm=e.number("false_alarm"),
+        degrees_of_freedom=e.number("degrees_of_freedom"),
+        guard_band=e.number("guard_band"),
+        acceptance=_bound(e, "acceptance"),
+        false_accept=e.number("false_accept"),
+        false_reject=e.number("false_reject"),
+        instrument=e.table("instrument"),
+        ranges_a=e.numbers("ranges_a"),
+        gap_share=e.number("gap_share"),
+        repeats=e.whole("repeats"),
+    )
+
+
+def _bound(e: Fields, key: str) -> Bound | None:
+    """Return bounds in the unit that they name, or in that of the measurement."""
+    bound = e.object(key)
+    if bound is None:
+        return None
+    return Bound(bound.number("min"), bound.number("max"), bound.text("unit") or e.text("unit"))
+
+
+def _budget(e: Fields) -> tuple[BudgetLine, ...]:
+    return tuple(
+        BudgetLine(
+            source=line.text("source"),
+            standard_uncertainty=line.number("standard_uncertainty"),
+            unit=line.text("unit"),
+            kind=line.text("kind"),
+            systematic=line.flag("systematic") is True,
+            degrees_of_freedom=line.number("degrees_of_freedom"),
+        )
+        for line in e.objects("budget")
+    )
+
+
+def _regression(e: Fields) -> Regression:
+    return Regression(
+        test=e.text("test"),
+        requirement=e.text("requirement"),
+        name=e.text("name"),
+        unit=e.text("unit"),
+        value=e.number("value"),
+        baseline=e.number("baseline"),
+        baseline_run=e.text("baseline_run"),
+        difference=e.number("difference"),
+        expanded_uncertainty=e.number("expanded_uncertainty"),
+        k=e.number("k"),
+        relative=e.number("relative"),
+        same_meter=e.flag("same_meter") is True,
+        state=e.text("state"),
+        max_increase=e.number("max_increase"),
+        budget=_budget(e),
+        notes=e.texts("notes"),
     )
 
 

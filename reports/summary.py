@@ -6,7 +6,7 @@ from typing import Any
 
 from rig.reports import record
 from rig.reports.chance import BUDGET, statistics_of
-from rig.reports.model import Measurement, Run
+from rig.reports.model import Measurement, Regression, Run
 from rig.reports.verdicts import Verdict, read_state, verdicts
 
 SCHEMA = 1
@@ -24,6 +24,8 @@ def write_summary(run_dir: Path) -> Path:
 def summary(run: Run) -> dict[str, Any]:
     """Return the summary: ``verdicts`` has one row a requirement, ``measurements`` one a measurement.
 
+    ``regressions`` has one row a measurement that was compared to an earlier run.
+
     ``false_alarm`` has the sum of the probabilities that the verdicts state of themselves, and its budget.
     """
     return {
@@ -31,6 +33,7 @@ def summary(run: Run) -> dict[str, Any]:
         "run": _run(run),
         "verdicts": [_verdict(verdict) for verdict in verdicts(run)],
         "measurements": [_measurement(measurement) for measurement in run.measurements],
+        "regressions": [_regression(regression) for regression in run.regressions],
         "false_alarm": {"sum": statistics_of(run).total, "budget": BUDGET},
     }
 
@@ -58,15 +61,36 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
     }
 
 
+def _regression(regression: Regression) -> dict[str, Any]:
+    return {
+        "name": regression.name,
+        "baseline_run": regression.baseline_run,
+        "baseline": regression.baseline,
+        "difference": regression.difference,
+        "unit": regression.unit,
+        "expanded_uncertainty": regression.expanded_uncertainty,
+        "relative": regression.relative,
+        "same_meter": regression.same_meter,
+        "state": regression.state,
+        "requirement": regression.requirement,
+        "test": regression.test,
+    }
+
+
 def _measurement(measurement: Measurement) -> dict[str, Any]:
-    bound = measurement.limit
+    bound, accepted = measurement.limit, measurement.acceptance
     return {
         "name": measurement.name,
         "value": measurement.value,
         "unit": measurement.unit,
         "expanded_uncertainty": measurement.expanded_uncertainty,
         "k": measurement.k,
+        "degrees_of_freedom": measurement.degrees_of_freedom,
         "limit": {"min": bound.min, "max": bound.max, "unit": bound.unit} if bound else None,
+        "rule": measurement.rule,
+        "acceptance": {"min": accepted.min, "max": accepted.max} if accepted else None,
+        "false_accept": measurement.false_accept,
+        "false_reject": measurement.false_reject,
         "state": read_state(measurement.state).value,
         "requirement": measurement.requirement,
         "test": measurement.test,

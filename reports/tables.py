@@ -17,10 +17,15 @@ COLUMNS = {
     "unit": "str",
     "expanded_uncertainty": "float64",
     "k": "float64",
+    "degrees_of_freedom": "float64",
     "limit_min": "float64",
     "limit_max": "float64",
     "limit_unit": "str",
     "rule": "str",
+    "accept_min": "float64",
+    "accept_max": "float64",
+    "false_accept": "float64",
+    "false_reject": "float64",
     "state": "str",
     "side": "str",
     "t_s": "float64",
@@ -47,7 +52,7 @@ def write_csv(run_dir: Path) -> Path:
 
 
 def _row(measurement: Measurement, start_s: float) -> dict[str, str | float | None]:
-    bound = measurement.limit
+    bound, accepted = measurement.limit, measurement.acceptance
     return {
         "test": measurement.test,
         "requirement": measurement.requirement,
@@ -56,10 +61,15 @@ def _row(measurement: Measurement, start_s: float) -> dict[str, str | float | No
         "unit": measurement.unit,
         "expanded_uncertainty": measurement.expanded_uncertainty,
         "k": measurement.k,
+        "degrees_of_freedom": measurement.degrees_of_freedom,
         "limit_min": bound.min if bound else None,
         "limit_max": bound.max if bound else None,
         "limit_unit": bound.unit if bound else "",
         "rule": measurement.rule,
+        "accept_min": accepted.min if accepted else None,
+        "accept_max": accepted.max if accepted else None,
+        "false_accept": measurement.false_accept,
+        "false_reject": measurement.false_reject,
         "state": read_state(measurement.state).value,
         "side": measurement.side,
         "t_s": round(measurement.t_s - start_s, 6),

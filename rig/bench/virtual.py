@@ -20,12 +20,14 @@ def virtual_bench(
     fault: str | None = None,
     carrier: str | None = None,
     profile: str = "lab",
+    meter: str | None = None,
     temporary: bool = False,
 ) -> Iterator[Path]:
     """Run a virtual bench while the block runs and give the path of its ``bench.yaml``.
 
     *carrier* is "firmware", "small-firmware" or "device"; without one the fault decides, and without a fault it is the
-    firmware. *profile* "release" gives boards that are programmed and burnt as those of a release.
+    firmware. *profile* "release" gives boards that are programmed and burnt as those of a release. *meter* is the
+    driver whose instrument measures the boards; without one it is keysight-34465a.
     The bench dies with this process, however that dies: its lifeline is a pipe. *temporary* lets the bench remove
     *directory* when it ends. Raises BenchError with the bench's own sentence when it does not start.
     """
@@ -33,6 +35,7 @@ def virtual_bench(
     command += ["--fault", fault] if fault else []
     command += ["--carrier", carrier] if carrier else []
     command += ["--profile", profile]
+    command += ["--meter", meter] if meter else []
     command += ["--temporary"] if temporary else []
     # A session of its own: Ctrl-C reaches the rig alone, which then puts the bench in order before it goes.
     process = subprocess.Popen(

@@ -89,7 +89,7 @@ def _trigger(text: str) -> Trigger:
 
 
 def _tell(instrument: str, waveform: Waveform, *, as_json: bool) -> None:
-    statistics = waveform.whole().statistics
+    statistics = waveform.statistics(0, len(waveform))
     facts: dict[str, Any] = {
         "file": str(waveform.path),
         "instrument": instrument,

@@ -57,7 +57,7 @@ def show_energy(options: argparse.Namespace) -> int:
     waveform = open_waveform(options.file)
     supply = _supply(waveform, options.voltage)
     stretches = [_stretch(text, waveform) for text in options.phase] or [Stretch(WHOLE, 0.0, waveform.duration_s)]
-    windows = [waveform.between(one.start_s, one.end_s, most_lost=1.0) for one in stretches]
+    windows = [waveform.between(one.start_s, one.end_s) for one in stretches]
     rows = [_row(stretch, window, supply) for stretch, window in zip(stretches, windows, strict=True)]
     remarks = _remarks(options.file, waveform, rows)
     if options.plot:

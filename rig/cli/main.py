@@ -97,6 +97,7 @@ def build_parser() -> argparse.ArgumentParser:
     virtual.add_argument("--dir", type=Path, required=True, help="folder for bench.yaml and endpoints.json")
     virtual.add_argument("--fault", metavar="NAME", help="faulty device (see `rig faults`)")
     _add_carrier(virtual)
+    _add_meter(virtual)
     virtual.add_argument("--blank", action="store_true", help="leave the boards' flash empty")
     _add_json(virtual)
     return parser
@@ -127,9 +128,11 @@ def _add_run(parser: argparse.ArgumentParser, *, bench: bool) -> None:
         parser.add_argument("--bench", type=Path, help="bench file (default: a virtual bench)")
     parser.add_argument("--fault", metavar="NAME", help="faulty device for the virtual bench (see `rig faults`)")
     _add_carrier(parser)
+    _add_meter(parser)
     parser.add_argument("--run-dir", type=Path, help="folder of the run record (default: runs/<time>)")
     parser.add_argument("--flash", choices=("auto", "always", "never"), default="auto")
     parser.add_argument("--limits", type=Path, help="limits file (default: the test plans' own)")
+    parser.add_argument("--baseline", type=Path, metavar="RUN", help="earlier run to compare the measurements with")
     parser.add_argument("--usage", type=Path, help="usage profile for a battery life beside those of the shipped ones")
     parser.add_argument("--profile", choices=("lab", "release"), default="lab", help="how fuses and images are judged")
     parser.add_argument("--only", metavar="ID,ID", help="run only the tests that verify one of these requirements")
@@ -144,6 +147,15 @@ def _add_carrier(parser: argparse.ArgumentParser) -> None:
         choices=("firmware", "small-firmware", "device"),
         help="what the virtual bench has for a board: the firmware (default), one that holds 8 sessions, or a scripted "
         "network device",
+    )
+
+
+def _add_meter(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--meter",
+        metavar="DRIVER",
+        help="driver of the instruments that measure the virtual bench's boards (default: keysight-34465a; an unknown "
+        "one is answered with the list)",
     )
 
 
@@ -188,16 +200,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _dispatch(options: argparse.Namespace) -> int:
     """Import and call what the subcommand needs, and no more."""
-    from rig.cli import commands, run
-
     match options.command:
         case "demo":
+            from rig.cli import run
+
             return run.run_plan("demo", options, bench_file=None)
         case "run":
+            from rig.cli import run
+
             return run.run_plan(options.plan, options, bench_file=options.bench)
         case "report":
+            from rig.cli import commands
+
             return commands.report(options.run, as_json=options.json)
         case "doctor":
+            from rig.cli import commands
+
             return commands.doctor(options.bench, as_json=options.json)
         case "fuses":
             from rig.cli.fuses import show_fuses
@@ -208,6 +226,8 @@ def _dispatch(options: argparse.Namespace) -> int:
 
             return flash_bench(options.bench, options.board, options.mode, as_json=options.json)
         case "bench":
+            from rig.cli import commands
+
             return commands.show_bench(options.file, as_json=options.json)
         case "declare":
             from rig.cli.declare import declare

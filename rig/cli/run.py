@@ -55,6 +55,8 @@ def run_plan(name: str, options: argparse.Namespace, *, bench_file: Path | None)
         raise ConfigError("--fault chooses a faulty virtual board; it does not go with --bench")
     if bench_file is not None and options.carrier:
         raise ConfigError("--carrier chooses a virtual board; it does not go with --bench")
+    if bench_file is not None and options.meter:
+        raise ConfigError("--meter chooses a virtual instrument; it does not go with --bench")
     stem, plan, folder = load_plan(name)
     run_dir = (options.run_dir or Path("runs") / new_run_id()).absolute()
     # A stream of its own: pytest captures what the tests print on the standard ones.
@@ -77,7 +79,9 @@ def _pytest_arguments(
     arguments += [f"--rig-bench={bench_file.absolute()}"] if bench_file else []
     arguments += [f"--rig-virtual-fault={options.fault}"] if options.fault else []
     arguments += [f"--rig-virtual-carrier={options.carrier}"] if options.carrier else []
+    arguments += [f"--rig-virtual-meter={options.meter}"] if options.meter else []
     arguments += [f"--rig-limits={options.limits.absolute()}"] if options.limits else []
+    arguments += [f"--rig-baseline={options.baseline.absolute()}"] if options.baseline else []
     arguments += [f"--rig-usage={options.usage.absolute()}"] if options.usage else []
     arguments += [f"--rig-profile={options.profile}"]
     arguments += ["-k", options.keyword] if options.keyword else []

@@ -15,7 +15,8 @@ def keep_running(options: argparse.Namespace) -> int:
     """Run a virtual bench of ``--boards`` boards in ``--dir``; print one line when it is ready; stop on Ctrl-C."""
     if options.boards < 1:
         raise ConfigError(f"--boards {options.boards}: a bench has at least one board")
-    directory, chosen = options.dir.absolute(), {"fault": options.fault, "carrier": options.carrier}
+    directory = options.dir.absolute()
+    chosen = {"fault": options.fault, "carrier": options.carrier, "meter": options.meter}
     with virtual_bench(directory, boards=options.boards, **chosen) as bench_file:
         if not options.blank:
             with tempfile.TemporaryDirectory(prefix="rig-flash-") as logs:

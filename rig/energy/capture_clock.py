@@ -170,13 +170,12 @@ def match_bursts(
     """
     trains = _Trains(np.sort(bursts_s), np.sort(packets_s), duration_s, drift_limit)
     place = _search(trains.middle(FIRST_BURSTS), start)
-    used, edge = FIRST_BURSTS, _Edge.at(place)
-    while True:
-        part = trains.middle(used)
-        edge = _find_edge(part, edge, place.width_s)
-        if len(part.bursts_s) == len(trains.bursts_s):
-            break
+    used = FIRST_BURSTS
+    edge = _find_edge(trains.middle(used), _Edge.at(place), place.width_s)
+    while used < len(trains.bursts_s):
         used *= 2
+        edge = _find_edge(trains.middle(used), edge, place.width_s)
+    latencies_s = _latencies_s(trains, edge)
     return CaptureClock(
         offset_s=edge.at_reference_s - edge.reference_s * (1 + edge.drift) - latency_s,
         drift=edge.drift,
@@ -186,8 +185,8 @@ def match_bursts(
         latency_s=latency_s,
         latency_uncertainty_s=latency_uncertainty_s,
         stamp_half_width_s=stamp_half_width_s,
-        residual_s=edge.residual_s,
-        matched=edge.matched,
+        residual_s=float(np.median(latencies_s)),
+        matched=len(latencies_s),
         bursts=len(bursts_s),
         packets=len(packets_s),
     )
@@ -380,25 +379,34 @@ class _Edge:
     reference_s: float
     uncertainty_s: float
     drift_uncertainty: float
-    residual_s: float
-    matched: int
 
     @classmethod
     def at(cls, place: _Place) -> "_Edge":
-        return cls(place.at_reference_s, place.drift, place.reference_s, math.inf, math.inf, 0.0, place.matched)
+        return cls(place.at_reference_s, place.drift, place.reference_s, math.inf, math.inf)
 
 
-#: The family of excess distributions: shape of a gamma, its least and largest mean, share of stragglers.
-SHAPES = (1, 2, 4, 8)
-MEANS_S = (20e-6, 8e-3)
-STRAGGLERS = (0.03, 0.2)
-STRAGGLER_MEAN_S = 5e-3
+#: The family of excess distributions: gammas of these shapes, means between these, and stragglers (exponential).
+SHAPES = (1, 2, 4)
+MEANS_S = (20e-6, 3e-3)
+STRAGGLERS, STRAGGLER_MEAN_S = 0.1, 5e-3
 #: Share of packets that have a burst in the recording, and packets without one compared to all of them.
 HAVE_BURST, LACK_BURST = 0.8, 0.1
 #: How long after its burst a packet is looked for.
 TAIL_S = 25e-3
+#: How late a stamp may be for its packet to count as matched.
+MATCHED_S = 10e-3
 #: Points of the grid in offset, drift and mean excess, and how often it is drawn closer.
-GRID, ROUNDS = (17, 9, 11), 5
+GRID, ROUNDS = (17, 11, 9), 6
+
+
+def _latencies_s(trains: _Trains, edge: _Edge) -> Array:
+    """Return how long after the edge of its burst each packet that has one was stamped; a burst has one packet."""
+    expected_s = edge.at_reference_s + (trains.bursts_s - edge.reference_s) * (1 + edge.drift)
+    burst = np.searchsorted(expected_s, trains.packets_s + 2 * edge.uncertainty_s, side="right") - 1
+    after_s = trains.packets_s - expected_s[burst]
+    near = (burst >= 0) & (after_s < MATCHED_S)
+    _, first = np.unique(burst[near], return_index=True)
+    return np.asarray(np.maximum(after_s[near][first], 0.0))
 
 
 def _find_edge(trains: _Trains, guess: _Edge, width_s: float) -> _Edge:
@@ -409,11 +417,10 @@ def _find_edge(trains: _Trains, guess: _Edge, width_s: float) -> _Edge:
     pairs = _Pairs.near(trains, centre_s, guess.drift, width_s)
     offset = _Axis(-1.5 * width_s, 1.5 * width_s)
     reach = 2 * width_s / max(lever_s, 1e-3)
-    drift = _Axis(
-        max(guess.drift - reach, -trains.drift_limit) - guess.drift,
-        min(guess.drift + reach, trains.drift_limit) - guess.drift,
-    )
-    mean = _Axis(math.log(MEANS_S[0]), math.log(MEANS_S[1]))
+    limit = trains.drift_limit
+    drift = _Axis(-reach, reach, -limit - guess.drift, limit - guess.drift)
+    least, most = (math.log(mean_s) for mean_s in MEANS_S)
+    mean = _Axis(least, most, least, most)
     for _ in range(ROUNDS):
         offsets_s, drifts, means = offset.points(GRID[0]), drift.points(GRID[1]), mean.points(GRID[2])
         cube = _posterior(pairs, offsets_s, drifts, np.exp(means))
@@ -421,11 +428,11 @@ def _find_edge(trains: _Trains, guess: _Edge, width_s: float) -> _Edge:
         offset = offset.closer(offsets_s, weights.sum(axis=1))
         drift = drift.closer(drifts, weights.sum(axis=0))
         mean = mean.closer(means, cube.sum(axis=(1, 2)))
-    return _edge_from(trains, pairs, guess, centre_s, offsets_s, drifts, weights)
+    return _edge_from(trains, guess, centre_s, offsets_s, drifts, weights)
 
 
 def _edge_from(
-    trains: _Trains, pairs: "_Pairs", guess: _Edge, centre_s: float, offsets_s: Array, drifts: Array, weights: Array
+    trains: _Trains, guess: _Edge, centre_s: float, offsets_s: Array, drifts: Array, weights: Array
 ) -> _Edge:
     mean_s, mean_drift = float(weights.sum(axis=1) @ offsets_s), float(weights.sum(axis=0) @ drifts)
     off, dri = offsets_s - mean_s, drifts - mean_drift
@@ -434,8 +441,6 @@ def _edge_from(
     # The instant at which the two do not correlate: from it the uncertainty grows the same way into both directions.
     shift_s = -covariance_s / variance_drift if variance_drift > 0 else 0.0
     variance_s2 -= covariance_s**2 / variance_drift if variance_drift > 0 else 0.0
-    residual_s = pairs.excess_s - mean_s - mean_drift * pairs.lever_s
-    matched = np.unique(pairs.packet[(residual_s > -1e-3) & (residual_s < TAIL_S / 2)])
     drift = guess.drift + mean_drift
     return _Edge(
         at_reference_s=centre_s + mean_s + shift_s * (1 + drift),
@@ -443,8 +448,6 @@ def _edge_from(
         reference_s=trains.reference_s + shift_s,
         uncertainty_s=math.sqrt(max(variance_s2, 0.0)) * _skew(off, weights.sum(axis=1)),
         drift_uncertainty=math.sqrt(variance_drift),
-        residual_s=float(np.median(np.maximum(residual_s, 0.0))),
-        matched=len(matched),
     )
 
 
@@ -458,20 +461,25 @@ def _skew(deviations: Array, weights: Array) -> float:
 
 @dataclass(frozen=True)
 class _Axis:
-    """A stretch of a parameter that holds what is worth looking at."""
+    """A stretch of a parameter that holds what is worth looking at, and what the parameter may be at all."""
 
     low: float
     high: float
+    least: float = -math.inf
+    most: float = math.inf
 
     def points(self, count: int) -> Array:
-        return np.linspace(self.low, self.high, count)
+        return np.linspace(max(self.low, self.least), min(self.high, self.most), count)
 
     def closer(self, points: Array, weights: Array) -> "_Axis":
-        """Return the stretch around the mass, five deviations wide on each side, and at least two steps of the grid."""
+        """Return the stretch around the mass, five deviations wide on each side, and at least three steps of the grid.
+
+        It may leave the one before: on a coarse grid the mass lies beside where a finer one shows it.
+        """
         mean = float(weights @ points)
         deviation = math.sqrt(float(weights @ (points - mean) ** 2))
-        reach = max(5 * deviation, 2 * float(points[1] - points[0]))
-        return _Axis(max(mean - reach, self.low), min(mean + reach, self.high))
+        reach = max(5 * deviation, 3 * float(points[1] - points[0]))
+        return replace(self, low=mean - reach, high=mean + reach)
 
 
 @dataclass(frozen=True)
@@ -512,14 +520,13 @@ def _posterior(pairs: _Pairs, offsets_s: Array, drifts: Array, means_s: Array) -
     straggling = happened * np.exp(-late_s / STRAGGLER_MEAN_S) / STRAGGLER_MEAN_S
     straggling = np.add.reduceat(straggling, pairs.first, axis=2)
     powers = {shape: happened * late_s ** (shape - 1) for shape in SHAPES}
-    logs = np.empty((len(means_s), len(SHAPES), len(STRAGGLERS), len(offsets_s), len(drifts)))
+    rest = HAVE_BURST * STRAGGLERS * straggling + LACK_BURST * pairs.packets_per_s
+    logs = np.empty((len(means_s), len(SHAPES), len(offsets_s), len(drifts)))
     for row, mean_s in enumerate(means_s):
         for column, shape in enumerate(SHAPES):
             scale_s = mean_s / shape
             norm = math.lgamma(shape) + shape * math.log(scale_s)
             density = np.add.reduceat(powers[shape] * np.exp(-late_s / scale_s - norm), pairs.first, axis=2)
-            for which, share in enumerate(STRAGGLERS):
-                mixed = HAVE_BURST * ((1 - share) * density + share * straggling) + LACK_BURST * pairs.packets_per_s
-                logs[row, column, which] = np.log(mixed).sum(axis=2)
-    weights = np.exp(logs - logs.max()).sum(axis=(1, 2))
+            logs[row, column] = np.log(HAVE_BURST * (1 - STRAGGLERS) * density + rest).sum(axis=2)
+    weights = np.exp(logs - logs.max()).sum(axis=1)
     return np.asarray(weights / weights.sum())

@@ -189,12 +189,13 @@ def mean_of_readings(name: str, waveform: Waveform) -> Measurement:
     seen = readings
     if len(readings) >= 2 * BATCHES:
         seen = np.array([batch.mean() for batch in np.array_split(readings, BATCHES)])
-    budget = [_spread("spread of the readings", seen, "A")]
-    figures = [one for one in waveform.accuracy if math.isclose(one.range_a, waveform.range_a)]
-    for one in figures:
-        budget += _of_range(one, _Effect(mean_a, mean_a, 1.0), "A", "")
-    plain = Measurement(name, mean_a, "A", None, None, (), ranges_a=(waveform.range_a,))
-    return _stated(plain, budget, figures, NEEDED["A"])
+    window = waveform.whole()
+    parts = _parts(window)
+    effects = [_scaled(_charge(part), 1 / window.duration_s) for part in parts]
+    budget = [_spread("spread of the readings", seen, "A"), *_of_ranges(parts, effects, "A")]
+    figures = [part.figures for part in parts if part.figures is not None]
+    ranges_a = tuple(waveform.ranges_a[index] for index in window.by_range)
+    return _stated(Measurement(name, mean_a, "A", None, None, (), ranges_a=ranges_a), budget, figures, NEEDED["A"])
 
 
 def duration(

@@ -19,7 +19,7 @@ from rig.errors import BenchError
 
 
 class WaveformError(BenchError):
-    """The recording cannot answer the question: not aligned, too short, invalid, or samples are missing."""
+    """The recording cannot answer the question: not aligned, too short, or invalid."""
 
 
 class InvalidRecording(WaveformError):
@@ -188,36 +188,29 @@ class Waveform:
         return self._aligned_t0_s() + np.arange(len(self.samples), dtype=np.float64) * self.interval_s
 
     def window(
-        self,
-        start_s: float,
-        end_s: float,
-        *,
-        start_uncertainty_s: float = 0.0,
-        end_uncertainty_s: float = 0.0,
-        most_lost: float = 0.0,
+        self, start_s: float, end_s: float, *, start_uncertainty_s: float = 0.0, end_uncertainty_s: float = 0.0
     ) -> "Window":
         """Return the stretch between two rig times; the uncertainties are half-widths of the two marks.
 
         Raises:
-            WaveformError: not aligned, not inside the recording, empty, or more than the share *most_lost* of its
-                samples is missing.
+            WaveformError: not aligned, not inside the recording, or empty.
         """
         t0_s = self._aligned_t0_s()
         start, end = (start_s - t0_s) / self.interval_s, (end_s - t0_s) / self.interval_s
-        return self._checked(start, end, start_uncertainty_s, end_uncertainty_s, most_lost=most_lost)
+        return self._checked(start, end, start_uncertainty_s, end_uncertainty_s)
 
-    def between(self, start_s: float, end_s: float, *, most_lost: float = 0.0) -> "Window":
+    def between(self, start_s: float, end_s: float) -> "Window":
         """Return the stretch between two times after the first sample: that very stretch, so its edges are sharp.
 
         Raises:
-            WaveformError: as :meth:`window`, except that no alignment is needed.
+            WaveformError: not inside the recording, or empty.
         """
         start, end = start_s / self.interval_s, end_s / self.interval_s
-        return self._checked(start, end, 0.0, 0.0, most_lost=most_lost, sharp=True)
+        return self._checked(start, end, 0.0, 0.0, sharp=True)
 
-    def whole(self, *, most_lost: float = 0.0) -> "Window":
+    def whole(self) -> "Window":
         """Return the whole recording as a window, which needs no alignment and has sharp edges."""
-        return self._checked(0.0, float(len(self.samples)), 0.0, 0.0, most_lost=most_lost, sharp=True)
+        return self._checked(0.0, float(len(self.samples)), 0.0, 0.0, sharp=True)
 
     def statistics(self, start: float, end: float) -> Statistics:
         """Return the statistics between two positions counted in samples; a part of a sample counts in proportion."""
@@ -272,9 +265,7 @@ class Waveform:
                 lost -= weight * (1 - float(sample[:, COUNT].sum()))
         return totals, lost
 
-    def _checked(
-        self, start: float, end: float, start_u_s: float, end_u_s: float, *, most_lost: float, sharp: bool = False
-    ) -> "Window":
+    def _checked(self, start: float, end: float, start_u_s: float, end_u_s: float, sharp: bool = False) -> "Window":
         slack = 1e-6
         if not (-slack <= start < end <= len(self.samples) + slack):
             from_s, to_s = start * self.interval_s, end * self.interval_s
@@ -283,9 +274,6 @@ class Waveform:
                 f"recording of {self.duration_s:.6f} s: record longer, or check the marks"
             )
         start, end = max(start, 0.0), min(end, float(len(self.samples)))
-        _, lost = self._totals(start, end)
-        if lost > most_lost * (end - start):
-            raise InvalidRecording(f"{math.ceil(lost)} samples are missing inside the window: repeat the capture")
         return Window(self, start, end, start_u_s, end_u_s, sharp)
 
 

@@ -98,7 +98,8 @@ class Decision:
 
     ``guard_band`` is its width w, ``accept_min`` and ``accept_max`` are the acceptance limits, all in the limit's unit.
     ``false_accept`` is the probability that what was accepted is outside the limit, ``false_reject`` that what was
-    rejected is inside (JCGM 106 9.3.2, specific risk); only the one that belongs to the verdict is there.
+    rejected is inside (JCGM 106 9.3.2, specific risk); only the one that belongs to the verdict is there. ``reason``
+    says why a verdict is inconclusive.
     """
 
     state: State
@@ -109,6 +110,7 @@ class Decision:
     accept_max: float | None = None
     false_accept: float | None = None
     false_reject: float | None = None
+    reason: str = ""
 
 
 def decide(
@@ -125,11 +127,17 @@ def decide(
     limit and fail above it; *guarded*, pass up to A and fail above it; *non-binary*, pass up to A, conditional pass up
     to the limit, conditional fail up to ``limit + w``, fail above. *value*, *expanded_uncertainty* and the limit have
     one unit; *k* and *degrees_of_freedom* are those of the uncertainty.
+
+    Where that is as large as what it is to be judged by (the limit itself, half the interval between two), and the
+    limit is nearer than it, no rule tells a good device from a bad one: the verdict is inconclusive.
     """
     if limit.max is None and limit.min is None:
         raise ValueError(f"limit {limit.name} has neither max nor min")
     above = math.inf if limit.max is None else limit.max - value
     below = math.inf if limit.min is None else value - limit.min
+    if abs(min(above, below)) < expanded_uncertainty and _unfit(expanded_uncertainty, limit):
+        reason = f"U = {expanded_uncertainty:.2g} {limit.unit} is too large to judge {limit}"
+        return Decision(State.INCONCLUSIVE, None, limit.rule_id, reason=reason)
     width = 0.0 if limit.rule == "simple" else limit.guard_band * expanded_uncertainty
     state, side = _outcome(min(above, below), width, limit.rule)
     outside = _beyond(above, expanded_uncertainty / k, degrees_of_freedom)
@@ -145,6 +153,13 @@ def decide(
         false_accept=min(outside, 1.0) if accepted else None,
         false_reject=None if accepted else max(1.0 - outside, 0.0),
     )
+
+
+def _unfit(expanded_uncertainty: float, limit: Limit) -> bool:
+    if limit.max is not None and limit.min is not None:
+        return expanded_uncertainty >= (limit.max - limit.min) / 2
+    bound = limit.max if limit.max is not None else limit.min
+    return bound is not None and 0 < bound <= expanded_uncertainty
 
 
 def _outcome(margin: float, width: float, rule: Rule) -> tuple[State, Side | None]:

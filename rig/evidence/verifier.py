@@ -1,11 +1,12 @@
 """How a test states a verdict: written to the record first, failing the test after."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from rig.energy import Contribution, Measurement
+from rig.energy import Contribution, Difference, Measurement, compare
 from rig.errors import BenchError
 from rig.evidence.record import RunRecord
 from rig.evidence.requirements import Limits, Requirement
@@ -24,11 +25,30 @@ _SHOWN_BY_NOTHING = {State.PASS, State.NOT_SUPPORTED, State.NOT_RUN}
 """Verdicts that say nothing against the device, so that no exchange has to prove them."""
 
 
+@dataclass(frozen=True)
+class Earlier:
+    """A measurement of an earlier run, and the instrument that it was made with as that run's record tells it."""
+
+    run_id: str
+    measurement: Measurement
+    instrument: Mapping[str, Any]
+
+
 class Verifier:
     """States the verdicts of one test on the requirements that its marker names."""
 
-    def __init__(self, record: RunRecord, test: str, requirements: Mapping[str, Requirement], limits: Limits) -> None:
+    def __init__(
+        self,
+        record: RunRecord,
+        test: str,
+        requirements: Mapping[str, Requirement],
+        limits: Limits,
+        *,
+        baseline: Callable[[str, str], Earlier | None] | None = None,
+    ) -> None:
+        """*baseline* gives what an earlier run has for the next measurement of a test and name, None for nothing."""
         self._record = record
+        self._baseline = baseline
         self._test = test
         self._requirements = requirements
         self._limits = limits
@@ -122,8 +142,31 @@ class Verifier:
         limit = self._limits.for_measurement(measurement.name, measurement.unit)
         if not isfinite(measurement.value):
             raise BenchError(f"{requirement}: {measurement.name}: {measurement.value} is no measured value")
+        findings = [self._judge(requirement, measurement, limit, evidence, notes, false_alarm)]
+        earlier = self._baseline(self._test, measurement.name) if self._baseline else None
+        if earlier is not None:
+            found = self._compare(requirement, measurement, limit, earlier)
+            if limit.max_increase is not None:
+                increase = found.increase
+                bound = replace(limit, name=increase.name, unit="1", max=limit.max_increase, min=None)
+                findings.append(self._judge(requirement, increase, bound, evidence, (), None))
+        for finding in findings:
+            if finding is not None:
+                raise finding
+
+    def _judge(
+        self,
+        requirement: str,
+        measurement: Measurement,
+        limit: Limit,
+        evidence: Sequence[Path],
+        notes: Sequence[str],
+        false_alarm: float | None,
+    ) -> AssertionError | None:
+        """Write the verdict on *measurement*; return what is to fail the test, if anything."""
         obstacles = _obstacles(measurement)
         decision = Decision(State.INCONCLUSIVE, None, limit.rule_id) if obstacles else _decide(measurement, limit)
+        obstacles = (decision.reason,) if decision.reason else obstacles
         self.stated.add(requirement)
         self._record.write(
             "measurement",
@@ -154,20 +197,40 @@ class Verifier:
         )
         if decision.state is not State.PASS:
             self.show(requirement, evidence)
-        self._raise_unless_met(requirement, measurement, decision, obstacles)
+        if decision.state is State.INCONCLUSIVE:
+            return NoVerdict(f"{requirement}: {measurement}: {'; '.join(obstacles)}")
+        if decision.state is State.FAIL or decision.side == "fail":
+            return VerdictFailed(f"{requirement}: {measurement}: {decision.state} against the limit {limit}")
+        return None
+
+    def _compare(self, requirement: str, measurement: Measurement, limit: Limit, earlier: Earlier) -> Difference:
+        """Write how *measurement* differs from its baseline, and return it."""
+        same_meter = _same(self.instrument(), earlier.instrument)
+        found = compare(measurement, earlier.measurement, same_meter=same_meter)
+        self._record.write(
+            "regression",
+            test=self._test,
+            requirement=requirement,
+            name=measurement.name,
+            unit=measurement.unit,
+            value=measurement.value,
+            baseline=found.baseline,
+            baseline_run=earlier.run_id,
+            difference=found.difference.value,
+            expanded_uncertainty=found.difference.expanded_uncertainty,
+            k=found.difference.k,
+            relative=found.relative,
+            same_meter=same_meter,
+            state=found.change,
+            max_increase=limit.max_increase,
+            budget=[_budget_row(row) for row in found.difference.budget],
+            notes=[f"not compared: {reason}" for reason in found.reasons],
+        )
+        return found
 
     def instrument(self) -> Mapping[str, Any]:
         """Return who measured, and until when its calibration holds, as the record tells it."""
         return {}
-
-    def _raise_unless_met(
-        self, requirement: str, measurement: Measurement, decision: Decision, obstacles: Sequence[str]
-    ) -> None:
-        if decision.state is State.INCONCLUSIVE:
-            raise NoVerdict(f"{requirement}: {measurement}: {'; '.join(obstacles)}")
-        if decision.state is State.FAIL or decision.side == "fail":
-            limit = self._limits.for_measurement(measurement.name, measurement.unit)
-            raise VerdictFailed(f"{requirement}: {measurement}: {decision.state} against the limit {limit}")
 
     def _row(self, requirement: str) -> Requirement:
         row = self._requirements.get(requirement)
@@ -196,6 +259,12 @@ def _decide(measurement: Measurement, limit: Limit) -> Decision:
         k=measurement.k or 2.0,
         degrees_of_freedom=measurement.degrees_of_freedom,
     )
+
+
+def _same(instrument: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Say whether two records tell of one instrument: it is known by its model and serial number."""
+    known = bool(instrument.get("serial"))
+    return known and all(instrument.get(key) == other.get(key) for key in ("model", "serial"))
 
 
 def _budget_row(row: Contribution) -> dict[str, Any]:

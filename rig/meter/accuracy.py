@@ -115,17 +115,21 @@ class Document(CheckedModel):
 
     ``ranges_share: reference`` says that the gains of all ranges come from one reference: their errors then add
     linearly, which is the safe bound. ``not_obtained`` says why the document has no ``timebase_ppm``, or no voltage
-    figures for an instrument that measures voltage.
+    figures for an instrument that measures voltage. ``conditions`` and ``coverage`` are left out of a document that
+    nobody could read, and that therefore has no figures.
+
+    ``lead_ohm`` and ``series_tolerance_ppm`` are the bench's own, not the maker's: the resistance of the leads, both
+    ways, and how far it and the shunt may be off. A document that has not been adapted to a bench leaves them out.
     """
 
     document: str = Field(min_length=1)
     revision: str = Field(min_length=1)
     page: str = Field(min_length=1)
-    conditions: Conditions
-    coverage: Coverage
+    conditions: Conditions | None = None
+    coverage: Coverage | None = None
     timebase_ppm: PositiveFloat | None = None
-    lead_ohm: float = Field(ge=0)
-    series_tolerance_ppm: PositiveFloat
+    lead_ohm: float | None = Field(None, ge=0)
+    series_tolerance_ppm: PositiveFloat | None = None
     ranges_share: Literal["nothing", "reference"] = "nothing"
     ranges: tuple[RangeFigures, ...] = Field(min_length=1)
     voltage: tuple[VoltageFigures, ...] = ()
@@ -135,9 +139,26 @@ class Document(CheckedModel):
     def _complete(self) -> "Document":
         if self.timebase_ppm is None and not self.not_obtained:
             raise ValueError("has no timebase_ppm: give the figure, or say why not (not_obtained: reason)")
-        if self.conditions.aperture_s is None and any(figures.noise_rms_a for figures in self.ranges):
+        if self._has_figures():
+            for name in ("conditions", "coverage"):
+                if getattr(self, name) is None:
+                    raise ValueError(f"{name}: is missing, and without it the figures mean nothing")
+        if (self.lead_ohm is None) != (self.series_tolerance_ppm is None):
+            missing = "lead_ohm" if self.lead_ohm is None else "series_tolerance_ppm"
+            raise ValueError(f"{missing}: is missing; lead_ohm and series_tolerance_ppm go together")
+        noise = any(figures.noise_rms_a for figures in self.ranges)
+        if noise and (self.conditions is None or self.conditions.aperture_s is None):
             raise ValueError("noise_rms_a needs conditions.aperture_s: the aperture at which it holds")
         return self
+
+    def _has_figures(self) -> bool:
+        lines = [(figures.reading_ppm, figures.range_ppm, figures.noise_rms_a) for figures in self.ranges]
+        return bool(self.voltage) or any(figure is not None for line in lines for figure in line)
+
+    @property
+    def divisor(self) -> float:
+        """Return what turns a figure into a standard uncertainty; there is none to turn without a coverage."""
+        return self.coverage.divisor if self.coverage else 1.0
 
 
 class Accuracy:
@@ -222,7 +243,7 @@ class Accuracy:
             not_obtained["time base"] = self._why("the error of the sample clock", document.not_obtained)
         if not document.voltage:
             not_obtained["voltage"] = self._why("the errors of measured voltage", document.not_obtained)
-        divisor = document.coverage.divisor
+        divisor = document.divisor
         voltage_gain_rel, voltage_offset_v = self._voltage()
         series_ohm, series_uncertainty_ohm = self._series(figures, not_obtained)
         accuracy = RangeAccuracy(
@@ -247,7 +268,8 @@ class Accuracy:
         return f"{figure} is not in {self._document.document}: {reason or 'it states none'}"
 
     def _noise(self, figures: RangeFigures, aperture_s: float, not_obtained: dict[str, str]) -> float:
-        reference_s = self._document.conditions.aperture_s
+        conditions = self._document.conditions
+        reference_s = conditions.aperture_s if conditions else None
         if figures.noise_rms_a is None or reference_s is None:
             not_obtained["noise"] = self._why(f"the noise of the {figures.range_a:g} A range", figures.not_obtained)
             return 0.0
@@ -256,6 +278,12 @@ class Accuracy:
     def _series(self, figures: RangeFigures, not_obtained: dict[str, str]) -> tuple[float, float]:
         """Return the resistance between sense point and board and its standard uncertainty, in ohm."""
         document = self._document
+        if document.lead_ohm is None or document.series_tolerance_ppm is None:
+            not_obtained["series resistance"] = (
+                f"{self._path.name} is not adapted to this bench: measure the resistance of its leads, and write "
+                "lead_ohm and series_tolerance_ppm into a copy"
+            )
+            return figures.shunt_ohm or 0.0, 0.0
         tolerance = document.series_tolerance_ppm * 1e-6 / math.sqrt(3)
         if figures.shunt_ohm is not None:
             series_ohm = figures.shunt_ohm + document.lead_ohm
@@ -273,11 +301,13 @@ class Accuracy:
         if not lines:
             return 0.0, 0.0
         line = next((line for line in lines if line.range_v >= HIGHEST_SUPPLY_V), lines[-1])
-        divisor = self._document.coverage.divisor
+        divisor = self._document.divisor
         return line.reading_ppm * 1e-6 / divisor, line.range_ppm * 1e-6 * line.range_v / divisor
 
     def _at_temperature(self, accuracy: RangeAccuracy, figures: RangeFigures) -> RangeAccuracy:
         """Return *accuracy* with what the temperature at the instrument adds to it."""
+        if self._document.conditions is None:
+            return accuracy
         low_c, high_c = self._document.conditions.temperature_c
         if self._temperature_c is None:
             return replace(accuracy, temperature=f"temperature (taken to be {low_c:g} to {high_c:g} °C)")
@@ -291,7 +321,7 @@ class Accuracy:
                 f"{high_c:g} °C and has no temperature coefficient for the {figures.range_a:g} A range"
             )
             return replace(accuracy, temperature=temperature, reservation=reason)
-        scale = outside_c * 1e-6 / self._document.coverage.divisor
+        scale = outside_c * 1e-6 / self._document.divisor
         return replace(
             accuracy,
             temperature=temperature,

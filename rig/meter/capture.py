@@ -150,9 +150,9 @@ class MeterCapture:
             self._note_overload(first, overloaded)
         if len(self._plan.ranges_a) == 1 and (zero_a := self._plan.zero_a.get(self._plan.ranges_a[0])):
             readings = readings - zero_a
-        self._file.append(readings, block.voltage_v)
         for what, samples, values in block.changes:
             self._file.notes(what, samples + first, values)
+        self._file.append(readings, block.voltage_v)
 
     def _note_overload(self, first: int, overloaded: NDArray[np.bool_]) -> None:
         """Note overloaded readings as gaps: they are no values, but their time has passed."""

@@ -96,7 +96,8 @@ def measure_floor(meter: Meter, *, wanted: float, max_duration_s: float) -> Floo
         chosen_a = None if awake_a is None else _step_down(meter, awake_a, steps)
         start_s = now_s()
         pilot = meter.read_current(range_a=chosen_a, aperture_s=APERTURE_S, count=PILOT_READINGS)
-        count = _enough(pilot, wanted, round(max_duration_s / APERTURE_S))
+        # Not every meter takes a reading after the other: some need as long again for their own zero.
+        count = _enough(pilot, wanted, round(max_duration_s / pilot.interval_s))
         readings = meter.read_current(range_a=chosen_a, aperture_s=APERTURE_S, count=count)
         end_s = now_s()
     finally:

@@ -1,9 +1,8 @@
 """Nordic Power Profiler Kit II: an ammeter, or the board's supply, that streams 100 000 samples a second.
 
-It ranges by itself over five shunts, and no command fixes a range: ``range_a`` is taken for the largest current to be
-expected. It sets the board's voltage in source mode and measures none in either mode. Its maker states typical figures
-only, so that it has an accuracy only where the user's document gives one. Nothing is published about the aperture of a
-sample: it is taken to fill the interval.
+It ranges by itself over five shunts, and no command fixes a range. It sets the board's voltage in source mode and
+measures none in either mode. Its maker states typical figures only, so that it has an accuracy only where the user's
+document gives one. Nothing is published about the aperture of a sample: it is taken to fill the interval.
 """
 
 import math
@@ -72,7 +71,7 @@ class Ppk2:
     @property
     def capabilities(self) -> Capabilities:
         return Capabilities(
-            ranges_a=RANGES_A,
+            ranges_a=(),
             min_interval_s=INTERVAL_S,
             max_samples=None,
             max_pretrigger=MAX_PRETRIGGER,
@@ -112,19 +111,14 @@ class Ppk2:
         self._port.command(RUNNING, int(on))
 
     def set_range(self, range_a: float) -> None:
-        """See that *range_a* can be measured; the instrument chooses the range itself.
-
-        Raises:
-            MeterError: it is beyond what the instrument measures.
-        """
-        if not 0 < range_a <= MAX_A * (1 + 1e-6):
-            raise MeterError(f"{self._port.where}: measures up to {MAX_A:g} A, not {range_a:g} A")
+        """Refuse: no command fixes a range."""
+        raise MeterError(f"{self._port.where}: ranges by itself and has no fixed range, not even one of {range_a:g} A")
 
     def configure(self, *, range_a: float | None, interval_s: float) -> Settings:
         """Return what is in force: it always takes a sample every 10 us, and ranges by itself.
 
         Raises:
-            MeterError: a larger current, or a shorter interval.
+            MeterError: a range was named, or a shorter interval.
         """
         if range_a is not None:
             self.set_range(range_a)
@@ -157,13 +151,13 @@ class Ppk2:
         with MeterCapture(self._port.where, plan, acquisition, self._errors) as capture:
             yield capture
 
-    def read_current(self, *, range_a: float, aperture_s: float, count: int) -> Waveform:
+    def read_current(self, *, range_a: float | None, aperture_s: float, count: int) -> Waveform:
         """Take *count* readings, one after the other, each the mean of the samples of *aperture_s*.
 
         Raises:
             CaptureInvalid: samples were lost, or one was beyond the limit.
         """
-        self.set_range(range_a)
+        self.configure(range_a=range_a, interval_s=aperture_s)
         each = max(round(aperture_s / INTERVAL_S), 1)
         stream = self._stream_for(each * count * INTERVAL_S)
         readings = np.asarray(stream.samples).reshape(count, each).mean(axis=1, dtype=np.float64)
@@ -183,13 +177,13 @@ class Ppk2:
     def zero(self, ranges_a: Sequence[float]) -> Mapping[float, Zero]:
         """Read the lowest of the ranges with no current flowing, and subtract it from what comes after.
 
-        Without current the instrument is on its lowest range: the others cannot be zeroed, and are not in the answer.
+        Without current the instrument is on its lowest range: no other one can be zeroed, nor is it in the answer.
 
         Raises:
-            MeterError: more than a fiftieth of the range flows, or the lowest range is not among *ranges_a*.
+            MeterError: more than a fiftieth of the range flows, or *ranges_a* names others only.
         """
         lowest_a = RANGES_A[0]
-        if not any(math.isclose(range_a, lowest_a, rel_tol=1e-6) for range_a in ranges_a):
+        if ranges_a and not any(math.isclose(range_a, lowest_a, rel_tol=1e-6) for range_a in ranges_a):
             raise MeterError(f"{self._port.where}: only its {lowest_a:g} A range can be zeroed")
         self._zeros.clear()
         stream = self._stream_for(ZERO_S)

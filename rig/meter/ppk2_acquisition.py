@@ -11,7 +11,7 @@ from rig.energy.recording import Change
 from rig.meter.acquisition import Block, CapturePlan, Conclusion, Drained
 from rig.meter.capture import OVERLOAD_READING
 from rig.meter.ppk2_port import Ppk2Port
-from rig.meter.ppk2_stream import SETTLING, Lost, Stream
+from rig.meter.ppk2_stream import SETTLING, STALE, Lost, Stream
 from rig.meter.ppk2_words import (
     ADC_FULL_SCALE,
     INTERVAL_S,
@@ -54,6 +54,7 @@ class Ppk2Acquisition:
         self._armed = False
         self._triggered = plan.trigger.source == "immediate"
         self._taken = 0
+        self._end: int | None = None
         self._blocks: list[Block] = []
         self._before: int | None = None
         self._lost = 0
@@ -72,7 +73,7 @@ class Ppk2Acquisition:
                 )
         self._armed = True
         assert self._stream.latest_start_s is not None
-        return started_s + SETTLING * INTERVAL_S, self._stream.latest_start_s
+        return started_s + (SETTLING - STALE) * INTERVAL_S, self._stream.latest_start_s
 
     def drain(self) -> Drained:
         if not self._complete:
@@ -85,8 +86,6 @@ class Ppk2Acquisition:
 
     def conclude(self, received: int) -> Conclusion:
         self._port.stop()
-        if not self._stopped:
-            self._take(self._stream.finish(now_s()))
         reasons = []
         if self._open_ended:
             reasons.append("how many samples were lost is open: the counter wraps every 64, and the time does not tell")
@@ -98,15 +97,25 @@ class Ppk2Acquisition:
         return Conclusion(tuple(reasons), self._plan.pretrigger if triggered and received else None)
 
     def abort(self) -> None:
-        self._stopped = True
-        self._port.stop()
+        try:
+            if self._armed and not self._stopped:
+                self._prove()
+        finally:
+            self._stopped = True
+            self._port.stop()
         for data, arrived_s in self._port.take(0.0):
             self._take(self._stream.feed(data, arrived_s))
-        self._take(self._stream.finish(now_s()))
+        self._take(self._stream.finish())
 
     @property
     def _complete(self) -> bool:
-        return self._stopped or (self._plan.count is not None and self._taken >= self._plan.count)
+        return self._stopped or (self._end is not None and self._stream.proven >= self._end)
+
+    def _prove(self) -> None:
+        """Receive until nothing of what has come so far can have been lost without a sign."""
+        end = self._stream.counted
+        while self._stream.proven < end:
+            self._receive()
 
     def _ready(self) -> bool:
         return self._stream.latest_start_s is not None and self._ring_count >= (
@@ -165,15 +174,20 @@ class Ppk2Acquisition:
         count = self._room(lost.count)
         self._open_ended |= count > 0 and not (lost.certain or lost.silent)
         self._lost += count
-        self._taken += count
+        self._count(count)
 
     def _record(self, words: Words) -> None:
         words = words[: self._room(len(words))]
         if not len(words):
             return
-        self._taken += len(words)
+        self._count(len(words))
         self._blocks.append(Block(currents_a(words, self._table), None, self._lost, self._changes(words)))
         self._lost = 0
+
+    def _count(self, samples: int) -> None:
+        self._taken += samples
+        if self._taken == self._plan.count:
+            self._end = self._stream.counted
 
     def _room(self, count: int) -> int:
         return count if self._plan.count is None else min(count, self._plan.count - self._taken)

@@ -18,7 +18,7 @@ AMPERE, SOURCE = 1, 2
 POLL_S = 0.05
 #: After a stop the instrument has said everything when nothing has come for so long.
 SILENCE_S = 0.06
-ANSWER_S = 2.0
+ANSWER_S = 1.0
 #: Bytes kept for whoever takes them: 160 s of samples.
 MAX_KEPT = 64 << 20
 END = b"END"

@@ -34,12 +34,18 @@ class VisaSession:
 
     ``errors`` collects what the instrument's error queue says, each entry with the group of commands that it was
     read after; *on_errors* is called with the new ones. An answer that takes longer than *timeout_s* is none.
+    *error_query* takes the oldest entry out of the queue.
     """
 
     def __init__(
-        self, resource: str, on_errors: Callable[[list[str]], None] | None = None, timeout_s: float = TIMEOUT_S
+        self,
+        resource: str,
+        on_errors: Callable[[list[str]], None] | None = None,
+        timeout_s: float = TIMEOUT_S,
+        error_query: str = "SYST:ERR?",
     ) -> None:
         self.resource = resource
+        self._error_query = error_query
         self.timeout_s = timeout_s
         self.errors: list[str] = []
         self._on_errors = on_errors
@@ -73,11 +79,11 @@ class VisaSession:
         Errors do not stop later commands, so each group is followed by this; *group* names it in ``errors``. One
         message, because a second one without an answer between them would wait 40 ms for a delayed acknowledgement.
         """
-        return self._drain(group, self.query(compound(*commands, "SYST:ERR?")))
+        return self._drain(group, self.query(compound(*commands, self._error_query)))
 
     def drain_errors(self, group: str) -> list[str]:
         """Read the error queue until it is empty; return, and keep, what was in it."""
-        return self._drain(group, self.query("SYST:ERR?"))
+        return self._drain(group, self.query(self._error_query))
 
     def query(self, message: str) -> str:
         """Send *message* and return its answer without the line end."""
@@ -108,11 +114,20 @@ class VisaSession:
             instrument.write(message)
             return _read_block(instrument)
 
+    def query_indefinite(self, message: str, size: int) -> bytes:
+        """Send *message* and return the *size* bytes of the indefinite-length block it is answered with.
+
+        Such a block ends with the message, which a socket does not show: who asks must know how long it is.
+        """
+        with self._exchange(message) as instrument:
+            instrument.write(message)
+            return _read_indefinite(instrument, size)
+
     def _drain(self, group: str, entry: str) -> list[str]:
         found: list[str] = []
         while not entry.lstrip("+").startswith("0") and len(found) < MAX_ERRORS:
             found.append(entry)
-            entry = self.query("SYST:ERR?")
+            entry = self.query(self._error_query)
         if found:
             named = [f"{group}: {entry}" for entry in found]
             self.errors += named
@@ -199,6 +214,18 @@ def _read_block(instrument: MessageBasedResource) -> bytes:
     if body[-1:] != b"\n":
         raise ValueError("the block does not end with a line feed")
     return body[:-1]
+
+
+def _read_indefinite(instrument: MessageBasedResource, size: int) -> bytes:
+    """Read ``#0<payload>LF`` with a payload of *size* bytes (IEEE 488.2 8.7.9), which may hold line feeds."""
+    instrument.read_termination = None
+    try:
+        answer = instrument.read_bytes(size + 3, chunk_size=CHUNK)
+    finally:
+        instrument.read_termination = "\n"
+    if answer[:2] != b"#0" or answer[-1:] != b"\n":
+        raise ValueError(f"not an indefinite-length block of {size} bytes: it begins with {answer[:8]!r}")
+    return answer[2:-1]
 
 
 def block_digits(mark: bytes) -> int:

@@ -30,6 +30,7 @@ def main() -> int:
     parser.add_argument("--fault")
     parser.add_argument("--carrier", choices=CARRIERS, help="default: firmware, or what the fault needs")
     parser.add_argument("--profile", choices=("lab", "release"), default="lab", help="release: programmed and burnt")
+    parser.add_argument("--meter", default="keysight-34465a", help="driver of the meters")
     parser.add_argument("--temporary", action="store_true", help="remove DIR at the end")
     options = parser.parse_args()
     for name in (signal.SIGINT, signal.SIGTERM):
@@ -41,6 +42,7 @@ def main() -> int:
             fault=options.fault,
             carrier=options.carrier,
             profile=options.profile,
+            meter=options.meter,
             cache=build_directory(),
         )
         with bench:

@@ -25,11 +25,12 @@ from rig.formats.packet_rule import psks_to_dict
 from rig.virtual.board.flash import Flash
 from rig.virtual.faults import FAULTS, Fault, fault_named
 from rig.virtual.firmware import SBOM, SECURE_VERSION, build_image_set
+from rig.virtual.meter.models import model_named
 
-_ACCURACY = Path(__file__).parent / "meter" / "accuracy-34465a-virtual.yaml"
 _DECLARATION = Path(__file__).parents[1] / "firmware" / "dut.yaml"
 _DEVICE_DECLARATION = Path(__file__).parent / "device" / "dut.yaml"
 _SUPPLY_VOLTAGE_V = 3.3
+_CURRENT_LIMIT_A = 1.0
 
 BoardCarrier = Literal["firmware", "small-firmware", "device"]
 CARRIERS = get_args(BoardCarrier)
@@ -154,7 +155,8 @@ class VirtualBench:
 
     The boards are empty, as new ones are; ``fault`` names the faulty device of :mod:`rig.virtual.faults` they all are.
     ``carrier`` says whether they run the firmware or are scripted devices; without it the fault decides. The small
-    firmware holds 8 sessions. Boards of the ``profile`` release are programmed and their fuses burnt already.
+    firmware holds 8 sessions. Boards of the ``profile`` release are programmed and their fuses burnt already. ``meter``
+    is the driver whose instrument measures them.
     """
 
     def __init__(
@@ -165,9 +167,12 @@ class VirtualBench:
         fault: str | None,
         carrier: BoardCarrier | None,
         profile: Profile,
+        meter: str,
         cache: Path,
     ) -> None:
         self._directory = directory
+        self._meter = meter
+        self._model = model_named(meter, {})
         self._profile = profile
         self._fault = _known_fault(fault)
         self._units = _drawn(boards, self._fault)
@@ -210,7 +215,7 @@ class VirtualBench:
                 _board_entry(unit, board, images, self._declaration(unit, _DECLARATION, built))
                 for unit, board, _ in rows
             ],
-            [_meter_entry(unit, meter) for unit, _, meter in rows],
+            [self._meter_entry(unit, meter) for unit, _, meter in rows],
             [_endpoints(unit, board, meter) for unit, board, meter in rows],
         )
 
@@ -239,12 +244,23 @@ class VirtualBench:
     def _meter_config(self, unit: Unit) -> dict[str, Any]:
         return {
             "name": unit.name,
-            "model": "keysight-34465a",
-            "accuracy": str(_ACCURACY),
+            "model": self._meter,
+            "accuracy": str(self._model.accuracy),
             "supply": self._supply(unit),
             "seed": unit.seed,
             "serial": f"VB{unit.seed:010d}",
             "supply_voltage_v": _SUPPLY_VOLTAGE_V,
+        }
+
+    def _meter_entry(self, unit: Unit, facts: dict[str, Any]) -> dict[str, Any]:
+        address = {"resource": facts["visa"]} if "visa" in facts else {"port": facts["port"]}
+        output = {"voltage_v": _SUPPLY_VOLTAGE_V, "current_limit_a": _CURRENT_LIMIT_A}
+        return {
+            "name": f"meter-{unit.name}",
+            "driver": self._meter,
+            **address,
+            "accuracy": str(self._model.accuracy),
+            **({"output": output} if self._model.feeds else {}),
         }
 
     def _relay_config(self, unit: Unit) -> dict[str, Any]:
@@ -395,15 +411,6 @@ def _device_entry(unit: Unit, facts: dict[str, Any], declaration: str) -> dict[s
     }
 
 
-def _meter_entry(unit: Unit, facts: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "name": f"meter-{unit.name}",
-        "driver": "keysight-34465a",
-        "resource": facts["visa"],
-        "accuracy": str(_ACCURACY),
-    }
-
-
 def _router_entry(unit: Unit, facts: dict[str, Any]) -> dict[str, Any]:
     return {"name": f"router-{unit.name}", "driver": "relay", "control": facts["control"]}
 
@@ -416,7 +423,7 @@ def _endpoints(unit: Unit, board: dict[str, Any], meter: dict[str, Any]) -> dict
         "coaps": {"host": board["address"], "port": board["coaps_port"]},
         "identity": unit.identity,
         "psk_hex": unit.psk.hex(),
-        "meter": {"visa": meter["visa"]},
+        "meter": {key: meter[key] for key in ("visa", "port") if key in meter},
     }
 
 

@@ -76,7 +76,7 @@ def test_deep_sleep_current(coap: Coaps, console: Console, dut: Declaration, mea
         evidence=[readings],
         notes=[
             f"{len(floor.readings)} readings of {floor.readings.aperture_s * 1000:g} ms on the {floor.range_a:g} A "
-            f"range, as many as keep their spread below {WANTED * 100:g} % of the mean, and a second's at least",
+            f"range: as many as make their spread less than {WANTED * 100:g} % of the mean, a second at least",
             f"{len(floor.steps)} wider ranges before it; raised {woke.at_s - floor.raised_s:.1f} s before the wake",
         ],
     )

@@ -141,7 +141,7 @@ def test_a_stretch_of_nothing_but_lost_samples_has_no_mean_and_no_extremes() -> 
     lost = waveform.statistics(BLOCK, 2 * BLOCK)
     assert (lost.charge_c, lost.gap_share) == (0, 1)
     assert np.isnan([lost.mean_a, lost.rms_a, lost.min_a, lost.max_a]).all()
-    whole = waveform.whole(most_lost=0.5).statistics
+    whole = waveform.whole().statistics
     assert whole.gap_share == pytest.approx(1 / 3)
     assert (whole.min_a, whole.max_a) == (np.float32(0.1), np.float32(0.1))
     assert whole.mean_a == pytest.approx(0.1)

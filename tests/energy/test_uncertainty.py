@@ -1,13 +1,17 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from rig.energy import (
+    MOST_LOST,
     Contribution,
+    InvalidRecording,
     Mark,
     Measurement,
     RangeAccuracy,
+    RangeSpans,
     Supply,
     Waveform,
     WaveformError,
@@ -167,3 +171,173 @@ def test_phases_are_pairs_of_marks() -> None:
     assert phases[1].duration_s == 1
     wave = Waveform(np.full(100, 0.1, np.float32), 0.1, 0.1, (1.0,), t0_s=0.0)
     assert phases[1].window(wave).statistics.charge_c == pytest.approx(0.1)
+
+
+FINE = replace(
+    ACCURACY, range_a=1e-3, gain_rel=5e-4, offset_a=1e-8, noise_rms_a=1e-8, series_ohm=100.3, series_uncertainty_ohm=1.0
+)
+
+
+def two_ranges(**more: object) -> Waveform:
+    """Return 600 samples of 0.1 mA on the 1 mA range and then 400 of 0.1 A on the 1 A range, a millisecond each."""
+    samples = np.concatenate((np.full(600, 1e-4, np.float32), np.full(400, 0.1, np.float32)))
+    spans = RangeSpans(np.array([0, 600]), np.array([0, 1], np.uint8))
+    whole = Waveform(samples, 1e-3, 1e-3, (1e-3, 1.0), (FINE, ACCURACY), spans=spans)
+    return replace(whole, **more)  # type: ignore[arg-type]
+
+
+def test_every_range_has_errors_of_its_own() -> None:
+    result = charge("q", two_ranges().whole())
+    lines = budget(result)
+    assert lines["meter gain, 0.001 A range"] == pytest.approx(0.6e-4 * 5e-4, rel=1e-6)
+    assert lines["meter gain, 1 A range"] == pytest.approx(0.04 * 1e-3, rel=1e-6)
+    assert lines["meter offset, 0.001 A range"] == pytest.approx(0.6 * 1e-8, rel=1e-6)
+    assert lines["meter offset, 1 A range"] == pytest.approx(0.4 * 1e-4, rel=1e-6)
+    assert lines["meter noise"] == pytest.approx(1e-3 * math.hypot(1e-8 * math.sqrt(600), 1e-4 * math.sqrt(400)))
+    assert result.ranges_a == (1e-3, 1.0)
+    assert result.value == pytest.approx(0.6e-4 + 0.04)
+
+
+def test_the_energy_of_each_range_has_its_own_burden() -> None:
+    result = energy("e", two_ranges().whole(), Supply(3.3, 0.0))
+    small_j, large_j = 0.6e-4 * (3.3 - 1e-4 * 100.3), 0.04 * (3.3 - 0.1 * 0.3)
+    assert result.value == pytest.approx(small_j + large_j, rel=1e-6)
+    # What is wrong with the leads is in series with both shunts.
+    assert budget(result)["series resistance"] == pytest.approx(0.6 * 1e-8 * 1.0 + 0.4 * 0.01 * 0.01, rel=1e-5)
+
+
+def test_gains_that_come_from_one_reference_add_linearly() -> None:
+    shared = (replace(FINE, common_reference=True), replace(ACCURACY, common_reference=True))
+    lines = budget(charge("q", two_ranges(accuracy=shared).whole()))
+    assert lines["meter gain, one reference for all ranges"] == pytest.approx(0.6e-4 * 5e-4 + 0.04 * 1e-3, rel=1e-6)
+    assert "meter gain, 1 A range" not in lines
+    assert lines["meter offset, 1 A range"] == pytest.approx(0.4e-4)
+    # A window on one range alone has one gain.
+    alone = charge("q", replace(two_ranges(accuracy=shared), t0_s=0.0).window(0.7, 0.9))
+    assert budget(alone)["meter gain"] == pytest.approx(0.02 * 1e-3, rel=1e-6)
+
+
+def test_measured_voltage_is_integrated_and_has_its_own_figures() -> None:
+    voltage = np.linspace(3.2, 3.4, 1000, dtype=np.float32)
+    accuracy = replace(ACCURACY, voltage_gain_rel=1e-3, voltage_offset_v=2e-3)
+    samples = np.linspace(0.05, 0.15, 1000, dtype=np.float32)
+    wave = Waveform(samples, 1e-3, 1e-3, (1.0,), (accuracy,), voltage=voltage)
+    result = energy("e", wave.whole(), Supply(3.3, 0.01))
+    wide_v, wide_a = voltage.astype(np.float64), samples.astype(np.float64)
+    sense_j = 1e-3 * float(wide_v @ wide_a)
+    assert result.value == pytest.approx(sense_j - 0.3 * 1e-3 * float(wide_a @ wide_a), rel=1e-9)
+    lines = budget(result)
+    assert lines["voltage gain"] == pytest.approx(sense_j * 1e-3)
+    assert lines["voltage offset"] == pytest.approx(1e-3 * wide_a.sum() * 2e-3)
+    assert "supply voltage" not in lines
+    unread = replace(accuracy, not_obtained={"voltage": "the voltage table cannot be had"})
+    unknown = energy("e", replace(wave, accuracy=(unread,)).whole(), Supply(3.3, 0.01))
+    assert (unknown.expanded_uncertainty, unknown.reservations) == (None, ("the voltage table cannot be had",))
+    assert charge("q", replace(wave, accuracy=(unread,)).whole()).expanded_uncertainty is not None
+
+
+def holey(lost: int) -> Waveform:
+    samples = np.full(10_000, 0.1, np.float32)
+    samples[:1000] = 0.3
+    samples[5000 : 5000 + lost] = np.nan
+    return Waveform(samples, 1e-4, 1e-4, (1.0,), (ACCURACY,), gaps=((5000, lost),))
+
+
+def test_lost_samples_are_bounded_by_the_worst_state() -> None:
+    result = charge("q", holey(50).whole(most_lost=MOST_LOST))
+    mean_a = (1000 * 0.3 + 8950 * 0.1) / 9950
+    assert result.value == pytest.approx(mean_a, rel=1e-6)  # one second, the lost part filled with the mean
+    assert result.gap_share == pytest.approx(0.005)
+    assert budget(result)["lost samples"] == pytest.approx(0.005 * (0.3 - mean_a) / math.sqrt(3), rel=1e-6)
+    assert mean_current("i", holey(50).whole(most_lost=MOST_LOST)).value == pytest.approx(mean_a, rel=1e-6)
+
+
+def test_more_than_the_stated_share_lost_is_invalid_and_not_wider() -> None:
+    assert charge("q", holey(100).whole(most_lost=0.5)).expanded_uncertainty is not None
+    for measure in (charge, mean_current):
+        with pytest.raises(InvalidRecording, match=r"1\.01% of it are lost, more than 1%"):
+            measure("q", holey(101).whole(most_lost=0.5))
+
+
+def test_what_the_instrument_calls_invalid_is_not_measured() -> None:
+    invalid = replace(steady(0.1, 100), invalid=("current overload (status bit 1)",))
+    assert invalid.whole().statistics.charge_c == pytest.approx(0.01)
+    for attempt in (
+        lambda: charge("q", invalid.whole()),
+        lambda: energy("e", invalid.whole(), Supply(3.3)),
+        lambda: mean_current("i", invalid.whole()),
+        lambda: mean_of_readings("i", invalid),
+    ):
+        with pytest.raises(InvalidRecording, match=r"current overload \(status bit 1\)"):
+            attempt()
+
+
+def test_noise_that_no_document_states_is_seen_in_sub_windows() -> None:
+    rng = np.random.default_rng(3)
+    silent = replace(ACCURACY, noise_rms_a=0.0, not_obtained={"noise": "no page states it"})
+    samples = (0.1 + rng.normal(0, 1e-3, 20_000)).astype(np.float32)
+    wave = Waveform(samples, 1e-3, 1e-3, (1.0,), (silent,))
+    (line,) = (one for one in charge("q", wave.whole()).budget if one.source.startswith("meter noise"))
+    assert (line.kind, line.degrees_of_freedom, line.systematic) == ("A", 19, False)
+    assert line.standard_uncertainty == pytest.approx(20 * 1e-3 / math.sqrt(20_000), rel=0.5)
+    # Slow noise does not average away: its sub-windows differ by all of it.
+    slow = (0.1 + np.repeat(rng.normal(0, 1e-3, 20), 1000)).astype(np.float32)
+    (seen,) = (one for one in charge("q", replace(wave, samples=slow).whole()).budget if one.kind == "A")
+    assert seen.standard_uncertainty == pytest.approx(20 * 1e-3 / math.sqrt(20), rel=0.5)
+    few = charge("q", Waveform(samples[:19], 1e-3, 1e-3, (1.0,), (silent,)).whole())
+    assert few.expanded_uncertainty is None
+    assert few.reservations == ("no page states it, and fewer than 20 samples do not show it",)
+
+
+def test_slow_noise_of_readings_is_that_of_their_batches() -> None:
+    rng = np.random.default_rng(4)
+    slow = (5e-6 + np.repeat(rng.normal(0, 1e-7, 20), 10)).astype(np.float32)
+    (line,) = (one for one in mean_of_readings("i", Waveform(slow, 0.02, 0.02, (1.0,))).budget if one.kind == "A")
+    assert line.degrees_of_freedom == 19
+    assert line.standard_uncertainty == pytest.approx(1e-7 / math.sqrt(20), rel=0.5)
+
+
+def test_zero_and_temperature_stand_in_the_budget() -> None:
+    wave = steady(0.1, 1000)
+    warm = replace(ACCURACY, zero_a=3e-6, temperature="temperature (35 °C)", temperature_gain_rel=4e-4)
+    warm = replace(warm, temperature_offset_a=3e-5)
+    lines = budget(charge("q", replace(wave, accuracy=(warm,)).whole()))
+    assert lines["zero of the meter"] == pytest.approx(3e-6)
+    assert lines["temperature (35 °C)"] == pytest.approx(math.hypot(0.1 * 4e-4, 3e-5), rel=1e-6)
+    unknown = replace(ACCURACY, temperature="temperature (taken to be 18 to 28 °C)")
+    told = budget(mean_of_readings("i", replace(wave, accuracy=(unknown,))))
+    assert told["temperature (taken to be 18 to 28 °C)"] == 0
+
+
+def test_a_figure_that_is_missing_leaves_the_value_and_its_statistical_part() -> None:
+    unread = replace(ACCURACY, gain_rel=0.0, not_obtained={"gain": "page 17 cannot be had"})
+    results = [charge("q", replace(steady(current_a, 400), accuracy=(unread,)).whole()) for current_a in (0.1, 0.11)]
+    assert results[0].value == pytest.approx(0.04)
+    assert results[0].reservations == ("page 17 cannot be had",)
+    assert "meter gain" not in budget(results[0])
+    combined = combine_repeats("q", results)
+    assert (combined.expanded_uncertainty, combined.repeats) == (None, 2)
+    assert combined.reservations == ("page 17 cannot be had",)
+    assert budget(combined)["spread of 2 repeats"] == pytest.approx(0.002, rel=1e-5)
+    clockless = replace(ACCURACY, timebase_ppm=0.0, not_obtained={"time base": "none stated"})
+    wave = replace(steady(0.1, 400), accuracy=(clockless,))
+    assert charge("q", wave.whole()).expanded_uncertainty is None
+    assert mean_current("i", wave.whole()).expanded_uncertainty is not None
+
+
+def test_a_reservation_leaves_the_uncertainty_and_goes_with_the_result() -> None:
+    overdue = replace(ACCURACY, reservation="the calibration was due on 2026-01-01")
+    result = charge("q", replace(steady(0.1, 400), accuracy=(overdue,)).whole())
+    assert result.expanded_uncertainty == charge("q", steady(0.1, 400).whole()).expanded_uncertainty
+    assert combine_repeats("q", [result, result]).reservations == ("the calibration was due on 2026-01-01",)
+    assert charge("q", steady(0.1, 400, None).whole()).reservations == (
+        "the meter has no accuracy document: name one (accuracy:)",
+    )
+
+
+def test_readings_on_several_ranges_have_the_figures_of_those_in_use() -> None:
+    readings = np.full(50, 5e-6, np.float32)
+    spans = RangeSpans(np.array([0]), np.array([0], np.uint8))
+    result = mean_of_readings("i", Waveform(readings, 0.02, 0.02, (1e-3, 1.0), (FINE, ACCURACY), spans=spans))
+    assert budget(result)["meter offset"] == pytest.approx(1e-8)
+    assert result.ranges_a == (1e-3,)

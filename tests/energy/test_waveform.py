@@ -64,12 +64,8 @@ def test_questions_that_have_no_answer_are_refused() -> None:
         waveform(LONG).window(0, 1)
     with pytest.raises(WaveformError, match="no trigger"):
         waveform(LONG).aligned(0.0, 0.0)
-    torn = LONG.copy()
-    torn[2000:2003] = np.nan
-    placed = waveform(torn, t0_s=10.0, gaps=((2000, 3),))
+    placed = waveform(LONG, t0_s=10.0)
     for start_s, end_s in ((9.0, 10.5), (10.0, 1000.0), (10.5, 10.5), (10.6, 10.5)):
         with pytest.raises(WaveformError, match="not inside"):
             placed.window(start_s, end_s)
-    with pytest.raises(WaveformError, match="3 samples are missing"):
-        placed.window(11.0, 13.0)
     assert placed.window(10.0, 11.0).duration_s == pytest.approx(1.0)

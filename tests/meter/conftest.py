@@ -8,13 +8,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rig.meter import Accuracy, Meter, load_accuracy, open_meter
 from rig.meter.drivers import Driver
+from rig.meter.scpi.meter import Output
+from rig.virtual.meter.bench import VirtualMeter
 from rig.virtual.meter.models import MODELS
 
 
@@ -96,6 +100,61 @@ def virtual(tmp_path: Path, driver: Driver, document: Path) -> Iterator[VirtualM
         process.stdin.close()
         assert process.wait(timeout=20) in (0, -9)
     assert process.returncode == -9 or not supply.exists()
+
+
+@dataclass
+class FeedingMeter:
+    """A virtual instrument that feeds the board, in this process: the test sees its output and plays the board."""
+
+    here: VirtualMeter
+    driver: Driver
+    accuracy: Accuracy
+
+    def opened(self, output: Output | None = Output(3.3, 0.5)) -> Meter:  # noqa: B008
+        return open_meter(self.driver, self.here.facts["visa"], self.accuracy, output=output)
+
+    def current(self, amps: float, t_ns: int | None = None) -> int:
+        """Draw *amps* from *t_ns* (now) on; return that instant."""
+        t_ns = time.monotonic_ns() if t_ns is None else t_ns
+        with self.here.instrument.lock:
+            self.here.instrument.timeline.set_current(t_ns, amps)
+        return t_ns
+
+    def line(self, level: int, t_ns: int | None = None) -> int:
+        """Set the trigger line; return the instant."""
+        t_ns = time.monotonic_ns() if t_ns is None else t_ns
+        with self.here.instrument.lock:
+            self.here.instrument.timeline.set_level(t_ns, level)
+        return t_ns
+
+    @property
+    def voltage_v(self) -> float:
+        with self.here.instrument.lock:
+            return self.here.instrument.board_voltage_v()
+
+
+@pytest.fixture
+def oddities() -> dict[str, Any]:
+    """Return what is provoked; a test that provokes something is parametrized with it."""
+    return {}
+
+
+@pytest.fixture
+def feeding(
+    tmp_path: Path, driver: Driver, document: Path, accuracy: Accuracy, oddities: dict[str, Any]
+) -> Iterator[FeedingMeter]:
+    here = VirtualMeter(
+        model=driver,
+        accuracy=document,
+        supply=tmp_path / "supply",
+        seed=3,
+        serial="T3",
+        supply_voltage_v=0.0,
+        oddities=oddities,
+    )
+    here.start()
+    with closing(here):
+        yield FeedingMeter(here, driver, accuracy)
 
 
 @pytest.fixture

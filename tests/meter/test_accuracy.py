@@ -35,7 +35,7 @@ def test_noise_falls_with_the_root_of_the_aperture() -> None:
 
 @pytest.mark.parametrize("key", ["document", "revision", "page", "conditions", "coverage", "lead_ohm", "ranges"])
 def test_a_document_without_its_origin_or_figures_is_refused(tmp_path: Path, key: str) -> None:
-    with pytest.raises(ConfigError, match=rf"accuracy.yaml:\d+: {key}: is missing"):
+    with pytest.raises(ConfigError, match=rf"accuracy.yaml:\d+: (\(the whole file\): )?{key}: is missing"):
         load_accuracy(written(tmp_path, **{key: None}))
 
 

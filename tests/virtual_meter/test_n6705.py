@@ -28,7 +28,7 @@ class Desk:
 
     def __init__(self, specimen: Specimen = QUIET) -> None:
         self.t_ns = 1_000_000 * MS
-        self.instrument = Instrument(specimen, np.random.default_rng(1), "TEST", lambda: self.t_ns)
+        self.instrument = Instrument(specimen, np.random.default_rng(1), "TEST", now_ns=lambda: self.t_ns)
         self.commands = Commands(self.instrument)
 
     def send(self, message: str) -> str:

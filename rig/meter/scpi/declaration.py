@@ -1,8 +1,8 @@
 """What an instrument that speaks SCPI can do and by which commands, as a checked file.
 
 Commands are written without a leading colon. Braces hold what is filled in, in Python's format language: ``range_a``,
-``interval_s``, ``aperture_s``, ``count``, ``pretrigger``, ``level_a``, ``slope`` (POS or NEG), ``voltage_v``,
-``current_limit_a``.
+``interval_s``, ``aperture_s``, ``count``, ``pretrigger``, ``level_a``, ``slope`` (POS or NEG), ``edge`` (RIS or
+FALL), ``voltage_v``, ``current_limit_a``.
 """
 
 import string
@@ -18,7 +18,7 @@ from rig.meter.visa import TIMEOUT_S
 
 #: What a group of commands may be filled with.
 PLACEHOLDERS = (
-    *("range_a", "interval_s", "aperture_s", "count", "pretrigger", "level_a", "slope"),
+    *("range_a", "interval_s", "aperture_s", "count", "pretrigger", "level_a", "slope", "edge"),
     *("voltage_v", "current_limit_a"),
 )
 #: Where the commands of the trigger stand among those of the sampling.
@@ -89,6 +89,17 @@ class Readback(CheckedModel):
     aperture_s: str | None = None
 
 
+class Log(CheckedModel):
+    """A second way to record, which streams: for intervals that it can do, with nothing before the trigger."""
+
+    min_interval_s: PositiveFloat
+    sampling: Group
+    trigger: dict[TriggerSource, Group]
+    start: Group
+    abort: Group
+    readback: Readback
+
+
 class Status(CheckedModel):
     """The register that tells after a capture what went wrong: queries whose answers are or-ed, and its bits."""
 
@@ -104,6 +115,8 @@ class Status(CheckedModel):
 class Declaration(CheckedModel):
     """The file of one instrument; see :class:`rig.meter.protocol.Capabilities` for what its figures mean.
 
+    ``ranging_settles_s`` is how long after a larger current one that ranges by itself may still be on a wider range;
+    None: nobody knows.
     ``readback`` is left out where the instrument does not tell its settings in seconds; its family then asks.
     """
 
@@ -113,6 +126,7 @@ class Declaration(CheckedModel):
     safe_range_a: PositiveFloat
     range_settling_s: float = Field(ge=0)
     answer_timeout_s: PositiveFloat = TIMEOUT_S
+    error_query: str = "SYST:ERR?"
     min_interval_s: PositiveFloat
     max_samples: PositiveInt | None = None
     max_pretrigger: int = Field(0, ge=0)
@@ -120,11 +134,14 @@ class Declaration(CheckedModel):
     trigger_latency_s: float = Field(0.0, ge=0)
     voltage: bool = False
     seamless: bool = False
+    ranging_settles_s: PositiveFloat | None = None
     output: bool = False
+    output_query: str | None = None
     aperture: Aperture | None = None
     options: Options | None = None
     commands: Commands
     readback: Readback | None = None
+    log: Log | None = None
     tolerated_errors: tuple[int, ...] = ()
     status: Status | None = None
 
@@ -136,16 +153,22 @@ class Declaration(CheckedModel):
             raise ValueError("safe_range_a: is none of ranges_a")
         if missing := [source for source in self.triggers if source not in self.commands.trigger]:
             raise ValueError(f"commands.trigger: nothing for {', '.join(missing)}")
+        if self.output != (self.output_query is not None):
+            raise ValueError("output_query: the capability and the query for whether the output is on go together")
         for have, group in ((self.seamless, "seamless"), (self.output, "output")):
             if have != bool(getattr(self.commands, group)):
                 raise ValueError(f"{group}: the capability and commands.{group} go together")
         return self
 
-    def filled(self, group: Group, trigger: TriggerSource = "immediate", **values: Any) -> list[str]:
-        """Return the commands of *group* with *values*, those of *trigger* where the group leaves room for them."""
-        commands = [
-            one for command in group for one in (self.commands.trigger[trigger] if command == TRIGGER else (command,))
-        ]
+    def filled(
+        self, group: Group, trigger: TriggerSource = "immediate", log: Log | None = None, **values: Any
+    ) -> list[str]:
+        """Return the commands of *group* with *values*, those of *trigger* where the group leaves room for them.
+
+        *log* is given where the group is one of its groups.
+        """
+        triggers = (log or self.commands).trigger
+        commands = [one for command in group for one in (triggers[trigger] if command == TRIGGER else (command,))]
         return [command.format(**values) for command in commands]
 
 

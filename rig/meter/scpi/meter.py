@@ -51,7 +51,7 @@ class ScpiMeter:
         on_errors: Callable[[list[str]], None] | None = None,
         output: Output | None = None,
     ) -> None:
-        self.session = VisaSession(resource, on_errors, declaration.answer_timeout_s)
+        self.session = VisaSession(resource, on_errors, declaration.answer_timeout_s, declaration.error_query)
         self.declaration = declaration
         self.output = output
         self._accuracy = accuracy
@@ -214,11 +214,10 @@ class ScpiMeter:
         if refused:
             raise MeterError(f"{self.where}: refused its {name} settings: {'; '.join(refused)}")
 
-    def figures(self, range_a: float, aperture_s: float) -> RangeAccuracy | None:
-        """Return the accuracy of one range at one aperture, None without a document."""
+    def figures(self, range_a: float, aperture_s: float, zero: Zero | None) -> RangeAccuracy | None:
+        """Return the accuracy of one range at one aperture, *zero* being subtracted; None without a document."""
         if self._accuracy is None:
             return None
-        zero = self._zeros.get(range_a)
         return self._accuracy.of_range(
             range_a, aperture_s, zero_uncertainty_a=zero.standard_uncertainty_a if zero else None
         )
@@ -251,6 +250,12 @@ class ScpiMeter:
             current_limit_a=self.output.current_limit_a,
         )
         self.group("output", *commands)
+        query = self.declaration.output_query
+        assert query is not None
+        if not self.session.query_integers(query)[0]:
+            raise MeterError(
+                f"{self.where}: its output stays off: a protection has tripped; find out why, and clear it"
+            )
 
     def _range(self, range_a: float | None) -> None:
         declared = self.declaration
@@ -282,16 +287,21 @@ class ScpiMeter:
         path: Path,
     ) -> CapturePlan:
         self._refuse(interval_s, trigger, pretrigger_s)
-        before = math.ceil(pretrigger_s / interval_s - 1e-6)
-        count = None if duration_s is None else math.ceil(duration_s / interval_s - 1e-6) + before
-        self._refuse_counts(count, before)
+        count, before = self._counts(interval_s, duration_s, pretrigger_s)
         self._range(range_a)
         settings = self._sampling(range_a, interval_s, count, before, trigger)
+        if not math.isclose(settings.interval_s, interval_s, rel_tol=1e-6):
+            # The instrument took another interval: for the same time it takes another number of samples.
+            count, before = self._counts(settings.interval_s, duration_s, pretrigger_s)
+            settings = self._sampling(range_a, interval_s, count, before, trigger)
         ranges_a = self.declaration.ranges_a if range_a is None else (self._known_range(range_a),)
-        figures = [self.figures(one, settings.aperture_s) for one in self.ranges_of(ranges_a)]
+        used_a = self.ranges_of(ranges_a, settings.interval_s)
+        # Where the instrument ranges by itself nobody knows which zero a reading has: none is subtracted.
+        zeros = self._zeros if range_a is not None else {}
+        figures = [self.figures(one, settings.aperture_s, zeros.get(one)) for one in used_a]
         return CapturePlan(
             path=path,
-            ranges_a=self.ranges_of(ranges_a),
+            ranges_a=used_a,
             interval_s=settings.interval_s,
             aperture_s=settings.aperture_s,
             count=count,
@@ -301,11 +311,11 @@ class ScpiMeter:
             identity=self.identity,
             accuracy=tuple(one for one in figures if one is not None),
             voltage=self.declaration.voltage,
-            zero_a={one: self._zeros[one].mean_a for one in ranges_a if one in self._zeros},
+            zero_a={one: zeros[one].mean_a for one in used_a if one in zeros},
         )
 
-    def ranges_of(self, ranges_a: tuple[float, ...]) -> tuple[float, ...]:
-        """Return the ranges by which a capture on *ranges_a* is judged.
+    def ranges_of(self, ranges_a: tuple[float, ...], interval_s: float) -> tuple[float, ...]:  # noqa: ARG002
+        """Return the ranges by which a capture on *ranges_a*, with *interval_s* between samples, is judged.
 
         An instrument that ranges by itself and does not say when is judged by its widest range throughout.
         """
@@ -323,6 +333,13 @@ class ScpiMeter:
             raise MeterError(f"{self.where}: a level trigger has a level_a, and no other trigger has one")
         if pretrigger_s and trigger.source == "immediate":
             raise MeterError(f"{self.where}: an immediate trigger has no time before it: leave pretrigger_s at 0")
+
+    def _counts(self, interval_s: float, duration_s: float | None, pretrigger_s: float) -> tuple[int | None, int]:
+        """Return how many samples that is, with those before the trigger, and those alone; None: until stopped."""
+        before = math.ceil(pretrigger_s / interval_s - 1e-6)
+        count = None if duration_s is None else math.ceil(duration_s / interval_s - 1e-6) + before
+        self._refuse_counts(count, before)
+        return count, before
 
     def _refuse_counts(self, count: int | None, before: int) -> None:
         able = self.capabilities

@@ -14,7 +14,8 @@ To add a family:
    A handler returns the bytes of its answer (``block``, ``indefinite_block``), None, or a ``Wait``.
    ``scpi.channel_list`` reads ``(@1)``. Errors: ``raise ScpiError(code, detail)``.
 3. ``accuracy-<driver>-virtual.yaml`` beside this file: a specification of the virtual instrument's own, that says so.
-4. One line in ``MODELS``. ``oddities`` names those that the config can provoke; ``late_reply`` every server can.
+4. One line in ``MODELS``, with ``feeds`` where it is the board's supply. ``oddities`` names those that the config can
+   provoke; ``late_reply`` every server can.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,17 +29,23 @@ from rig.virtual.meter.instrument import Order, VirtualInstrument
 from rig.virtual.meter.server import Front
 
 HERE = Path(__file__).parent
+#: ``log_holds_s: 0.5``: the FIFO of the data log holds less than its 20 s.
 #: ``lost_slots: [3]``: the third slot is overwritten before anybody can fetch it.
+DATA_LOG = ("late_reply", "log_holds_s")
 FASTLOG = ("late_reply", "lost_slots")
 
 
 @dataclass(frozen=True)
 class Model:
-    """How one instrument is built, its accuracy document, and the oddities that its config may provoke."""
+    """How one instrument is built, its accuracy document, and the oddities that its config may provoke.
+
+    One that ``feeds`` the board is its supply, and off until the rig switches it on.
+    """
 
     build: Callable[[Order], tuple[VirtualInstrument, Front]]
     accuracy: Path
     oddities: tuple[str, ...] = ("late_reply",)
+    feeds: bool = False
 
 
 MODELS: Mapping[str, Model] = {
@@ -53,10 +60,15 @@ MODELS: Mapping[str, Model] = {
         ppk2.build,
         HERE / "accuracy-nordic-ppk2-virtual.yaml",
         ("lose", "tear", "stale_bytes", "disconnect_s", "metadata"),
+        feeds=True,
     ),
-    "keysight-n6705c": Model(n6705.build, HERE / "accuracy-keysight-n6705c-virtual.yaml"),
-    "rohde-schwarz-ngu201": Model(ngu.build_ngu201, HERE / "accuracy-rohde-schwarz-ngu201-virtual.yaml", FASTLOG),
-    "rohde-schwarz-ngm202": Model(ngu.build_ngm202, HERE / "accuracy-rohde-schwarz-ngm202-virtual.yaml", FASTLOG),
+    "keysight-n6705c": Model(n6705.build, HERE / "accuracy-keysight-n6705c-virtual.yaml", DATA_LOG, feeds=True),
+    "rohde-schwarz-ngu201": Model(
+        ngu.build_ngu201, HERE / "accuracy-rohde-schwarz-ngu201-virtual.yaml", FASTLOG, feeds=True
+    ),
+    "rohde-schwarz-ngm202": Model(
+        ngu.build_ngm202, HERE / "accuracy-rohde-schwarz-ngm202-virtual.yaml", FASTLOG, feeds=True
+    ),
     "siglent-sdm3065x": Model(siglent.build, HERE / "accuracy-siglent-sdm3065x-virtual.yaml"),
 }
 

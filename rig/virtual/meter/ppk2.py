@@ -37,7 +37,7 @@ STALE_BYTES = 26
 TORN_BYTES = 2
 #: What the instrument keeps for a host that does not read; after that, samples are lost.
 MAX_UNREAD_BYTES = 1 << 19
-TICK_S = 0.01
+TICK_S = 0.02
 
 STEP_V = 1.8 / 163840 * 4
 FULL_SCALE = (1 << 14) - 1
@@ -307,12 +307,15 @@ class Ppk2Port:
         os.close(self._master)
 
     def _send(self, held: bool) -> None:
+        """Send as much as the host takes; what it leaves waits in the instrument."""
         data = self._unsent or self._instrument.take()
-        try:
-            sent = os.write(self._master, data) if data and held else 0
-        except BlockingIOError:
-            sent = 0
-        self._unsent = data[sent:] if held else b""
+        while data and held:
+            try:
+                data = data[os.write(self._master, data) :]
+            except BlockingIOError:
+                break
+            data = data or self._instrument.take()
+        self._unsent = data if held else b""
 
 
 def build(order: Order) -> tuple[Ppk2, Ppk2Port]:

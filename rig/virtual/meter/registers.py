@@ -1,6 +1,6 @@
 """Status registers with transition filters and a summary bit in the register above (SCPI-99 volume 1, 20.1)."""
 
-from rig.virtual.meter.status import Register
+from rig.virtual.meter.status import Register, Status
 
 
 class FilteredRegister(Register):
@@ -38,3 +38,19 @@ class FilteredRegister(Register):
     def _summarize(self) -> None:
         if self._above is not None:
             self._above.put(self._bits, bool(self.event & self.enable))
+
+
+class ChannelStatus(Status):
+    """The status of an instrument that has registers for its channels below the operation and questionable ones."""
+
+    def __init__(
+        self, operation: FilteredRegister, questionable: FilteredRegister, below: tuple[FilteredRegister, ...] = ()
+    ) -> None:
+        super().__init__()
+        self.operation, self.questionable = operation, questionable
+        self._below = below
+
+    def clear(self) -> None:
+        for register in self._below:
+            register.read_event()
+        super().clear()

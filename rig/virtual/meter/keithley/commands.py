@@ -1,6 +1,8 @@
 """The command set: a table from SCPI headers to the instrument (DMM6500 and DMM7510, command set SCPI)."""
 
+import functools
 import math
+import operator
 from collections.abc import Callable
 
 import numpy as np
@@ -58,7 +60,7 @@ DC_FUNCTIONS = (CURRENT, "VOLT:DC", "RES", "FRES", "VOLT:DC:RAT", "TEMP", "DIOD"
 EVENTS = ("EXTernal", "COMMand", "ATRigger", "DISPlay", "NONE")
 ELEMENTS = ("READing", "RELative", "EXTRa", "UNIT")
 BINARY = {"REAL": "f8", "SRE": "f4"}
-ALL_EVENTS = ERROR | WARNING | INFORMATION
+KINDS = {"ERR": ERROR, "WARN": WARNING, "INF": INFORMATION, "ALL": ERROR | WARNING | INFORMATION}
 
 
 class Commands(CommandSet[Settings]):
@@ -93,7 +95,7 @@ class Commands(CommandSet[Settings]):
         self._query("SYSTem:VERSion", lambda: "1999.0")
         self._query("SYSTem:ERRor:COUNt", lambda: str(instrument.status.count(ERROR)))
         self._table.add("SYSTem:EVENtlog:COUNt?", self._count_events)
-        self._query("SYSTem:EVENtlog:NEXT", lambda: instrument.status.next_event(ALL_EVENTS))
+        self._table.add("SYSTem:EVENtlog:NEXT?", self._next_event)
         self._command("SYSTem:CLEar", instrument.status.clear)
 
     def _add_function(self, name: str) -> None:
@@ -266,7 +268,7 @@ class Commands(CommandSet[Settings]):
             lambda s, value: setattr(s.sense[function], name, round(value) if whole else value),
             lambda: limits,
             suffixes or {"": 1.0},
-            shown=str if whole else number_text,
+            shown=_whole if whole else number_text,
         )
 
     def _integer(self, pattern: str, name: str, limits: tuple[int, int, int]) -> None:
@@ -275,7 +277,7 @@ class Commands(CommandSet[Settings]):
             lambda s: int(getattr(s, name)),
             lambda s, value: setattr(s, name, round(value)),
             lambda: limits,
-            shown=str,
+            shown=_whole,
         )
 
     def _flag(self, pattern: str, function: str, name: str) -> None:
@@ -303,8 +305,10 @@ class Commands(CommandSet[Settings]):
         parse_choice(take(arguments, 1)[0], *LANGUAGES)
 
     def _count_events(self, arguments: Arguments) -> bytes:
-        take(arguments, 0, 1)
-        return str(self._instrument.status.count(ALL_EVENTS)).encode()
+        return str(self._instrument.status.count(_kinds(arguments))).encode()
+
+    def _next_event(self, arguments: Arguments) -> bytes:
+        return self._instrument.status.next_event(_kinds(arguments)).encode()
 
     def _set_function(self, arguments: Arguments) -> None:
         wanted = parse_string(take(arguments, 1)[0]).upper().removeprefix(":")
@@ -500,7 +504,7 @@ class Commands(CommandSet[Settings]):
         buffer = self._buffer(arguments[2:3])
         elements = [parse_choice(text, *ELEMENTS) for text in arguments[3:]] or ["READ"]
         if self._instrument.settings.format != "ASC" and not set(elements) <= {"READ", "REL", "EXTR"}:
-            raise ScpiError(1133, text="Parameter error: reading element is not valid in a binary format")
+            raise ScpiError(1133, text="Parameter 4, Syntax error, expected valid name parameters")
         try:
             values, times_s = buffer.read(*(round(parse_number(text)) for text in arguments[:2]))
         except IndexError as error:
@@ -523,6 +527,16 @@ def _nothing(_: Arguments) -> Answer:
 
 def _name(arguments: Arguments) -> str:
     return parse_string(arguments[0]) if arguments else "defbuffer1"
+
+
+def _whole(value: float) -> str:
+    return str(round(value))
+
+
+def _kinds(arguments: Arguments) -> int:
+    """Return which kinds of events are named; all where none is."""
+    names = [parse_choice(text, "ERRor", "WARNing", "INFormational", "ALL") for text in take(arguments, 0, 3)]
+    return functools.reduce(operator.or_, (KINDS[name] for name in names or ["ALL"]))
 
 
 def _seconds(arguments: Arguments) -> float:

@@ -10,7 +10,10 @@ _STAMP = "2026/01/01 00:00:00.000"
 
 
 class KeithleyStatus(Status):
-    """``SYST:ERR?`` gives the errors of the log, ``SYST:EVEN:NEXT?`` everything in it."""
+    """``SYST:ERR?`` gives the errors of the log, ``SYST:EVEN:NEXT?`` what is asked for.
+
+    What is older than the entry that was given is not seen any more (DMM7510 reference manual, page 6-142).
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,7 +40,8 @@ class KeithleyStatus(Status):
         """Return and remove the oldest entry of *kinds* (a sum of ERROR, WARNING, INFORMATION)."""
         for index, (code, text, kind) in enumerate(self._log):
             if kind & kinds:
-                del self._log[index]
+                for _ in range(index + 1):
+                    self._log.popleft()
                 return f'{code},"{text};{kind};{_STAMP}"'
         return '0,"No error;0;0 0"'
 

@@ -90,8 +90,8 @@ class Commands(CommandSet[Settings]):
             self._sense_switch(prefix + "FUNCtion:VOLTage", part, "voltage")
             self._sense_switch(prefix + "CURRent[:DC]:RANGe:AUTO", part, "seamless")
             self._add_range(prefix + "CURRent[:DC]:RANGe[:UPPer]", part)
-        self._sense_switch("SENSe:ELOG:FUNCtion:CURRent:MINMax", settings.elog, "min_max")
-        self._sense_switch("SENSe:ELOG:FUNCtion:VOLTage:MINMax", settings.elog, "min_max")
+        self._sense_switch("SENSe:ELOG:FUNCtion:CURRent:MINMax", settings.elog, "current_min_max")
+        self._sense_switch("SENSe:ELOG:FUNCtion:VOLTage:MINMax", settings.elog, "voltage_min_max")
         self._number(
             "SENSe:SWEep:TINTerval",
             lambda s: s.interval_s,

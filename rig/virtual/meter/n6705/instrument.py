@@ -7,14 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rig.virtual.meter.instrument import LAG_NS, VirtualInstrument
-from rig.virtual.meter.n6705.sampling import ExternalLog, Probes, Start, Sweep
+from rig.virtual.meter.n6705.sampling import LOG_HOLDS_S, ExternalLog, Probes, Start, Sweep
 from rig.virtual.meter.n6705.settings import BASE_INTERVAL_S, COARSE_INTERVAL_S, Sense, Settings, Source
 from rig.virtual.meter.output import Output
 from rig.virtual.meter.ranging import Ammeter
-from rig.virtual.meter.registers import FilteredRegister
+from rig.virtual.meter.registers import ChannelStatus, FilteredRegister
 from rig.virtual.meter.scpi import ScpiError
 from rig.virtual.meter.specification import Specimen
-from rig.virtual.meter.status import ESR_OPERATION_COMPLETE, Status
+from rig.virtual.meter.status import ESR_OPERATION_COMPLETE
 
 #: Bits of the status groups of a channel (N6705C Operating and Service Guide, page 350).
 OPER_CV, OPER_CC, OPER_OFF, OPER_MEASURING = 1, 2, 4, 32
@@ -32,15 +32,16 @@ class Instrument(VirtualInstrument):
         specimen: Specimen,
         rng: np.random.Generator,
         serial: str,
+        log_holds_s: float = LOG_HOLDS_S,
         now_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         super().__init__(specimen, rng, serial, 0.0, now_ns)
         self.settings = Settings()
-        self.status = Status()
         self.operation, self.questionable = FilteredRegister(), FilteredRegister()
-        self.status.operation, self.status.questionable = self.operation, self.questionable
+        self.status = ChannelStatus(self.operation, self.questionable)
         self.output = Output(self.timeline, specimen.channels[0].series_ohm, DEFAULT_LIMIT_A)
         self.protects_current = False
+        self._log_holds_s = log_holds_s
         self._host_ns = 1e9 * (1 + specimen.clock_error)
         self._sweep: Sweep | None = None
         self._log: ExternalLog | None = None
@@ -106,6 +107,7 @@ class Instrument(VirtualInstrument):
             self.timeline,
             sense=settings.elog,
             period_s=settings.period_s,
+            holds_s=self._log_holds_s,
             host_ns=self._host_ns,
         )
         self.advance()

@@ -180,7 +180,15 @@ class ExternalLog:
     """The external data log: rows of averages (and minimum and maximum) over a period, in a FIFO."""
 
     def __init__(
-        self, start: Start, probes: Probes, timeline: Timeline, *, sense: Sense, period_s: float, host_ns: float
+        self,
+        start: Start,
+        probes: Probes,
+        timeline: Timeline,
+        *,
+        sense: Sense,
+        period_s: float,
+        holds_s: float,
+        host_ns: float,
     ) -> None:
         self._how = start
         self._probes = probes
@@ -188,7 +196,7 @@ class ExternalLog:
         self._sense = sense
         self._samples = round(period_s / COARSE_INTERVAL_S)
         self._host_ns = host_ns
-        self._holds = max(int(LOG_HOLDS_S / period_s), 1)
+        self._holds = max(int(holds_s / period_s), 1)
         self._start: float | None = 0.0 if start.source == "IMM" else None
         self._next = 0
         self._rows: deque[NDArray[np.float64]] = deque(maxlen=self._holds)
@@ -238,12 +246,14 @@ class ExternalLog:
     def _row_values(self, readings: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return average, and minimum and maximum, of current and then of voltage; shape (rows, parameters)."""
         columns = []
-        for wanted, values in zip((self._sense.current, self._sense.voltage), readings, strict=True):
+        sense = self._sense
+        kinds = ((sense.current, sense.current_min_max), (sense.voltage, sense.voltage_min_max))
+        for (wanted, min_max), values in zip(kinds, readings, strict=True):
             if not wanted:
                 continue
             # An overloaded reading makes the whole row one.
             highest = np.abs(values).max(axis=1)
             columns.append(np.where(highest > 1e37, 9.9e37, values.mean(axis=1)))
-            if self._sense.min_max:
+            if min_max:
                 columns += [values.min(axis=1), values.max(axis=1)]
         return np.array(columns).T

@@ -21,14 +21,16 @@ class Sense:
 
     current: bool = False
     voltage: bool = True
-    min_max: bool = False
+    current_min_max: bool = False
+    voltage_min_max: bool = False
     range_a: float = RANGES_A[-1]
     seamless: bool = False
 
     @property
     def parameters(self) -> int:
         """Return how many values an interval gives."""
-        return max(self.current + self.voltage, 1) * (3 if self.min_max else 1)
+        currents = self.current * (3 if self.current_min_max else 1)
+        return max(currents + self.voltage * (3 if self.voltage_min_max else 1), 1)
 
 
 @dataclass

@@ -10,9 +10,9 @@ from rig.virtual.meter.instrument import LAG_NS, VirtualInstrument
 from rig.virtual.meter.ngu.fastlog import RATES_HZ, FastLog, Probes
 from rig.virtual.meter.output import Output
 from rig.virtual.meter.ranging import Ammeter
-from rig.virtual.meter.registers import FilteredRegister
+from rig.virtual.meter.registers import ChannelStatus, FilteredRegister
 from rig.virtual.meter.specification import Specimen
-from rig.virtual.meter.status import ESR_OPERATION_COMPLETE, Status
+from rig.virtual.meter.status import ESR_OPERATION_COMPLETE
 
 #: Bits of STATus:QUEStionable:INSTrument:ISUMmary<channel> (NGM202 User Manual 1178.8736.02, page 166).
 QUES_CC, QUES_CV, QUES_FUSE = 1, 2, 1 << 10
@@ -70,13 +70,13 @@ class Instrument(VirtualInstrument):
         super().__init__(specimen, rng, serial, 0.0, now_ns)
         self.model = model
         self.settings = Settings(specimen.channels[-1].range_a)
-        self.status = Status()
         self.operation, self.questionable = FilteredRegister(), FilteredRegister()
-        self.status.operation, self.status.questionable = self.operation, self.questionable
         self.operation_channels = FilteredRegister(self.operation, INSTRUMENT_SUMMARY)
         self.questionable_channels = FilteredRegister(self.questionable, INSTRUMENT_SUMMARY)
         self.operation_1 = FilteredRegister(self.operation_channels, CHANNEL_1)
         self.questionable_1 = FilteredRegister(self.questionable_channels, CHANNEL_1)
+        below = (self.operation_1, self.questionable_1, self.operation_channels, self.questionable_channels)
+        self.status = ChannelStatus(self.operation, self.questionable, below)
         self.output = Output(self.timeline, specimen.channels[0].series_ohm, model.max_current_a)
         self._lost_slots = lost_slots
         self._fastlog: FastLog | None = None
