@@ -1,7 +1,7 @@
 """Boot, sleep and whole cycles of waking and sleeping: ENE-01, ENE-12, ENE-20."""
 
+from collections.abc import Sequence
 from dataclasses import replace
-from math import hypot
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ from rig.board import Board, Console
 from rig.clock import now_s
 from rig.coap.probe import Prober
 from rig.energy import Bounds, Contribution, Mark, Measurement, Phase, Waveform, charge, combine_repeats, energy
+from rig.energy.regression import compare
 from rig.energy.uncertainty import measured
 from rig.errors import DeviceError
 from rig.evidence.declaration import Declaration
@@ -138,24 +139,10 @@ def _floor(coap: Coaps, console: Console, dut: Declaration, measure: Measure, na
 
 
 def _rise(before: Floor, after: Floor) -> Measurement:
-    """Return how much more *after* is than *before*: on one range their offset drops out, and gain acts on the rise."""
-    one, other = before.measurement("sleep"), after.measurement("sleep")
-    rise_a = other.value - one.value
-    known = one.expanded_uncertainty is not None and other.expanded_uncertainty is not None
-    budget = [_spread(one), _spread(other)]
-    for source in dict.fromkeys(row.source for row in (*one.budget, *other.budget) if row.kind == "B"):
-        shares = [_of(source, measurement) for measurement in (one, other)]
-        same = before.range_a == after.range_a
-        budget.append(Contribution(source, abs(shares[1] - shares[0]) if same else hypot(*shares), "A", "B"))
-    return measured("sleep_current_rise", rise_a, "A", budget, known=known)
-
-
-def _spread(measurement: Measurement) -> Contribution:
-    return next(row for row in measurement.budget if row.kind == "A")
-
-
-def _of(source: str, measurement: Measurement) -> float:
-    return sum(row.standard_uncertainty for row in measurement.budget if row.source == source)
+    """Return how much more *after* is than *before*; what one range of a meter does wrong is in both and drops out."""
+    one, other = (floor.measurement("sleep_current_rise") for floor in (before, after))
+    found = compare(other, one, same_meter=before.range_a == after.range_a)
+    return replace(found.difference, reservations=found.reasons)
 
 
 def _edge_s(waveform: Waveform) -> float:
@@ -171,16 +158,43 @@ def _cycle(floor: Floor, awake: Measurement, asleep_s: float, cycle_s: float) ->
         raise DeviceError(f"asleep for {asleep_s:.3f} s of a cycle of {cycle_s:.3f} s: its marks are out of order")
     sleep = floor.measurement("sleep")
     mean_a = (awake.value + sleep.value * asleep_s) / cycle_s
-    shares = ((awake, 1 / cycle_s), (sleep, asleep_s / cycle_s))
+    doubt_s = CONSOLE_LATENCY_S * 2**0.5 / ROOT_3
     budget = [
-        replace(row, source=f"{what}: {row.source}", standard_uncertainty=row.standard_uncertainty * share, unit="A")
-        for what, (measurement, share) in zip(("awake", "asleep"), shares, strict=True)
+        *_together(awake, 1 / cycle_s, sleep, asleep_s / cycle_s),
+        Contribution("length of the cycle", mean_a * doubt_s / cycle_s, "A", "B", systematic=False),
+    ]
+    return _both("duty_cycle_current", mean_a, budget, awake, sleep)
+
+
+def _together(one: Measurement, share: float, other: Measurement, other_share: float) -> list[Contribution]:
+    """Return the budget of so much of *one* and of *other*, in ampere.
+
+    What is the same in every repeat comes from one meter and adds linearly, a source at a time; the rest is apart.
+    """
+    rows = [
+        replace(row, standard_uncertainty=row.standard_uncertainty * factor, unit="A")
+        for measurement, factor in ((one, share), (other, other_share))
         for row in measurement.budget
     ]
-    doubt_s = CONSOLE_LATENCY_S * 2**0.5 / ROOT_3
-    budget.append(Contribution("length of the cycle", mean_a * doubt_s / cycle_s, "A", "B", systematic=False))
-    known = awake.expanded_uncertainty is not None and sleep.expanded_uncertainty is not None
-    return measured("duty_cycle_current", mean_a, "A", budget, known=known)
+    same: dict[str, Contribution] = {}
+    for row in rows:
+        if row.systematic:
+            before = same[row.source].standard_uncertainty if row.source in same else 0.0
+            same[row.source] = replace(row, standard_uncertainty=before + row.standard_uncertainty)
+    return [*same.values(), *(row for row in rows if not row.systematic)]
+
+
+def _both(
+    name: str, value_a: float, budget: Sequence[Contribution], one: Measurement, other: Measurement
+) -> Measurement:
+    """Return what was made of two measurements, with what speaks against a verdict on either."""
+    known = one.expanded_uncertainty is not None and other.expanded_uncertainty is not None
+    return replace(
+        measured(name, value_a, "A", budget, known=known),
+        reservations=tuple(dict.fromkeys((*one.reservations, *other.reservations))),
+        ranges_a=tuple(sorted({*one.ranges_a, *other.ranges_a})),
+        gap_share=max(one.gap_share, other.gap_share),
+    )
 
 
 def _awake_row(awake: Phase, waveform: Waveform) -> dict[str, object]:
