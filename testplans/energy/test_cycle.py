@@ -1,7 +1,7 @@
 """Boot, sleep and whole cycles of waking and sleeping: ENE-01, ENE-12, ENE-20."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -32,7 +32,7 @@ CYCLE_SLEEP_S = 4.0
 CYCLE_FLOOR_S = 0.4
 BOOTLOADER_S, AWAKE_S = 0.6, 1.3
 """What is recorded before and after the edge of a wake: ROM and bootloader, and all that the board is awake for."""
-LATEST_S = 1.0
+LATEST_S = 1.5
 FLOOR_SLEEP_S = 5.0
 FLOOR_S = 1.5
 WANTED = 0.005
@@ -92,39 +92,54 @@ def test_mean_current_of_whole_cycles(
     for _ in range(CYCLES):
         _refuse_late(measure, "ENE-20", slept_s)
         floor, readings = measure.floor("asleep", wanted=WANTED, max_duration_s=CYCLE_FLOOR_S)
-        with triggered(measure, "awake", AWAKE_S, before_s=BOOTLOADER_S, interval_s=FINE_S) as current:
-            armed_s = now_s()
-            woke_s = console.wait_line(WAKE, since_s=slept_s, timeout_s=2 * CYCLE_SLEEP_S).at_s
-            if woke_s < armed_s:
-                told = f"it woke {woke_s - slept_s:.2f} s after it went to sleep, before the range was raised"
-                measure.inconclusive("ENE-20", "the range is raised before the wake", observed=told)
-            boot = console.wait_mark("boot", since_s=slept_s)
-            console.wait_mark("network_up", since_s=boot.at_s)
-            with coap.session() as session:
-                session.get(probe.life)
-            next_s = put_to_sleep(coap, console, deep_sleep_of(dut), CYCLE_SLEEP_S)
-            recorded = current.result(timeout_s=AWAKE_S + 10)
-        asleep_again = next(mark for mark in reversed(console.marks()) if mark.name == "sleep_entry")
-        waveform = measure.align(recorded, boot, Bounds(woke_s - CONSOLE_LATENCY_S, boot.at_s, "the wake's text"))
-        edge_s = _edge_s(waveform)
-        down_s = edge_s + (asleep_again.device_us - boot.device_us) * 1e-6
-        awake = Phase("awake", Mark("ROM", woke_s, CONSOLE_LATENCY_S), Mark("sleep entry", down_s, CRYSTAL_S))
-        file = measure.keep(waveform, [awake])
-        measure.ranges([_awake_row(awake, waveform)])
-        cycles.append(_cycle(floor, charge("charge", awake.window(waveform)), woke_s - slept_s, next_s - slept_s))
+        woken = _woken(coap, probe, console, dut, measure, slept_s)
+        file = measure.keep(woken.waveform, [woken.awake])
+        measure.ranges([_awake_row(woken)])
+        cycles.append(_cycle(floor, woken, slept_s))
         evidence += [readings, file]
-        slept_s = next_s
-    cycle_s = CYCLE_SLEEP_S
+        slept_s = woken.slept_s
     measure(
         "ENE-20",
         combine_repeats("duty_cycle_current", cycles),
         evidence=evidence,
         notes=[
-            f"mean of {CYCLES} cycles: {cycle_s:g} s of sleep, boot, a handshake with a request, one with the request "
-            "to sleep",
+            f"mean of {CYCLES} cycles: {CYCLE_SLEEP_S:g} s of sleep, boot, a handshake with a request, one with the "
+            "request to sleep",
             "asleep on the range that fits, awake on one on which the board can transmit",
         ],
     )
+
+
+@dataclass(frozen=True)
+class Woken:
+    """What a board did between two sleeps; ``woke_s`` and ``slept_s`` are those instants as the console told them."""
+
+    waveform: Waveform
+    awake: Phase
+    woke_s: float
+    slept_s: float
+
+
+def _woken(coap: Coaps, probe: Prober, console: Console, dut: Declaration, measure: Measure, slept_s: float) -> Woken:
+    """Wait for the wake of a board that sleeps since *slept_s*, ask it something, and put it to sleep again."""
+    with triggered(measure, "awake", AWAKE_S, before_s=BOOTLOADER_S, interval_s=FINE_S) as current:
+        armed_s = now_s()
+        woke_s = console.wait_line(WAKE, since_s=slept_s, timeout_s=2 * CYCLE_SLEEP_S).at_s
+        if woke_s < armed_s:
+            told = f"it woke {woke_s - slept_s:.2f} s after it went to sleep, before the range was raised"
+            measure.inconclusive("ENE-20", "the range is raised before the wake", observed=told)
+        boot = console.wait_mark("boot", since_s=slept_s)
+        console.wait_mark("network_up", since_s=boot.at_s)
+        with coap.session() as session:
+            session.get(probe.life)
+        again_s = put_to_sleep(coap, console, deep_sleep_of(dut), CYCLE_SLEEP_S)
+        recorded = current.result(timeout_s=AWAKE_S + 10)
+    asleep_again = next(mark for mark in reversed(console.marks()) if mark.name == "sleep_entry")
+    waveform = measure.align(recorded, boot, Bounds(woke_s - CONSOLE_LATENCY_S, boot.at_s, "the wake's text"))
+    # The board's own clock tells the time between the trigger's edge and its going to sleep.
+    down_s = _edge_s(waveform) + (asleep_again.device_us - boot.device_us) * 1e-6
+    awake = Phase("awake", Mark("ROM", woke_s, CONSOLE_LATENCY_S), Mark("sleep entry", down_s, CRYSTAL_S))
+    return Woken(waveform, awake, woke_s, again_s)
 
 
 def _floor(coap: Coaps, console: Console, dut: Declaration, measure: Measure, name: str) -> tuple[Floor, Path]:
@@ -163,10 +178,12 @@ def _edge_s(waveform: Waveform) -> float:
     return waveform.t0_s + waveform.trigger_index * waveform.interval_s - waveform.trigger_lag_s
 
 
-def _cycle(floor: Floor, awake: Measurement, asleep_s: float, cycle_s: float) -> Measurement:
-    """Return the mean current of a cycle: what is asleep at the floor's current, and the charge *awake*."""
+def _cycle(floor: Floor, woken: Woken, slept_s: float) -> Measurement:
+    """Return the mean current between two sleep entries: asleep at the floor's current, and the charge awake."""
+    asleep_s, cycle_s = woken.woke_s - slept_s, woken.slept_s - slept_s
     if not 0 < asleep_s < cycle_s:
         raise DeviceError(f"asleep for {asleep_s:.3f} s of a cycle of {cycle_s:.3f} s: its marks are out of order")
+    awake = charge("charge", woken.awake.window(woken.waveform))
     sleep = floor.measurement("sleep")
     mean_a = (awake.value + sleep.value * asleep_s) / cycle_s
     doubt_s = CONSOLE_LATENCY_S * 2**0.5 / ROOT_3
@@ -208,12 +225,12 @@ def _both(
     )
 
 
-def _awake_row(awake: Phase, waveform: Waveform) -> dict[str, object]:
+def _awake_row(woken: Woken) -> dict[str, object]:
     return {
         "what": "awake",
-        "range_a": waveform.range_a,
-        "start_s": awake.start.t_s,
-        "end_s": awake.end.t_s,
-        "mean_a": awake.window(waveform).statistics.mean_a,
+        "range_a": woken.waveform.range_a,
+        "start_s": woken.awake.start.t_s,
+        "end_s": woken.awake.end.t_s,
+        "mean_a": woken.awake.window(woken.waveform).statistics.mean_a,
         "note": "boot, two handshakes, a request, and the request to sleep",
     }
