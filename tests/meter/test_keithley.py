@@ -185,7 +185,7 @@ def test_rounded_intervals_are_read_back_and_long_ones_are_means(meter: Meter, b
 
 def test_floor_goes_down_to_the_narrowest_range_that_fits(meter: Meter, board: Here) -> None:
     board.current(5e-6)
-    floor = measure_floor(meter, duration_s=0.2)
+    floor = measure_floor(meter, wanted=0.01, max_duration_s=0.2)
     assert floor.range_a == 100e-6
     result = floor.measurement("sleep")
     assert result.expanded_uncertainty is not None
