@@ -251,7 +251,7 @@ def test_readings_written_over_before_they_were_fetched_are_counted_and_the_capt
 
 
 def test_what_the_event_log_says_makes_a_capture_invalid(virtual: Here, meter: Meter, tmp_path: Path) -> None:
-    with meter.capture(**setup(tmp_path)) as capture:
+    with meter.capture(**setup(tmp_path, duration_s=2.0)) as capture:
         virtual.instrument.status.report_once(4915, "Attempting to store past capacity of reading buffer", 2)
         with pytest.raises(CaptureInvalid, match="readings discarded, the buffer being full"):
             capture.result(timeout_s=10)
