@@ -5,7 +5,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from rig.energy import (
     charge,
     energy,
     load_recording,
+    phases_of,
+    segment,
 )
 from rig.energy.export import FORMATS, Note, export_jls
 from rig.energy.recording import load_header
@@ -34,11 +36,13 @@ WHOLE = "capture"
 
 @dataclass(frozen=True)
 class Stretch:
-    """A named part of a recording, in second after the first sample."""
+    """A named part of a recording, in second after the first sample; the uncertainties are half-widths of its edges."""
 
     name: str
     start_s: float
     end_s: float
+    start_uncertainty_s: float = 0.0
+    end_uncertainty_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -53,17 +57,21 @@ class Row:
 
 
 def show_energy(options: argparse.Namespace) -> int:
-    """Print charge, energy and statistics of each phase of a recording, and plot them."""
+    """Print charge, energy and statistics of each phase of a recording, and plot them.
+
+    Without phases given it is the whole capture, and the phases that the current itself shows.
+    """
     waveform = open_waveform(options.file)
     supply = _supply(waveform, options.voltage)
-    stretches = [_stretch(text, waveform) for text in options.phase] or [Stretch(WHOLE, 0.0, waveform.duration_s)]
-    windows = [waveform.between(one.start_s, one.end_s) for one in stretches]
+    phases = [_stretch(text, waveform) for text in options.phase] or _found(waveform)
+    stretches = phases if options.phase else [Stretch(WHOLE, 0.0, waveform.duration_s), *phases]
+    windows = [_window(waveform, one) for one in stretches]
     rows = [_row(stretch, window, supply) for stretch, window in zip(stretches, windows, strict=True)]
     remarks = _remarks(options.file, waveform, rows)
     if options.plot:
         from rig.cli.energy_plot import write_plot
 
-        write_plot(waveform, [] if not options.phase else stretches, options.plot)
+        write_plot(waveform, phases, options.plot)
     if options.json:
         print(json.dumps(_for_machines(options.file, waveform, rows, remarks), indent=1))
     else:
@@ -116,6 +124,19 @@ def _stretch(text: str, waveform: Waveform) -> Stretch:
     except ValueError:
         raise ConfigError(f"--phase {text!r}: is not NAME=START..END in seconds after the first sample") from None
     return Stretch(found["name"], start_s, end_s)
+
+
+def _found(waveform: Waveform) -> list[Stretch]:
+    """Return the phases that the recording shows by itself; none where it is all one."""
+    found = phases_of(segment(replace(waveform, t0_s=0.0)))
+    ends = [(one.name, one.start.t_s, one.end.t_s, one.start.uncertainty_s, one.end.uncertainty_s) for one in found]
+    return [Stretch(*end) for end in ends] if len(ends) > 1 else []
+
+
+def _window(waveform: Waveform, stretch: Stretch) -> Window:
+    window = waveform.between(stretch.start_s, stretch.end_s)
+    start_s, end_s = stretch.start_uncertainty_s, stretch.end_uncertainty_s
+    return replace(window, start_uncertainty_s=start_s, end_uncertainty_s=end_s, sharp=not (start_s or end_s))
 
 
 def _row(stretch: Stretch, window: Window, supply: Supply | None) -> Row:

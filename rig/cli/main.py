@@ -165,7 +165,8 @@ def _add_phases(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=START..END",
-        help="a stretch in seconds after the first sample; may be given several times (default: the whole capture)",
+        help="a stretch in seconds after the first sample; may be given several times (default: the whole capture, "
+        "and in energy the phases that the current shows)",
     )
 
 

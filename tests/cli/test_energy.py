@@ -62,8 +62,14 @@ def test_phases_have_charge_energy_and_statistics(recording: Path, capsys: pytes
     assert (again["start_s"], again["duration_s"], again["gap_share"]) == (2.0, pytest.approx(1.0), 0.0)
 
 
-def test_without_phases_it_is_the_whole_capture(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (capture,) = machine_readable(capsys, recording)["phases"]
+def test_without_phases_it_is_the_whole_capture_and_what_the_current_shows(
+    recording: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capture, *found = machine_readable(capsys, recording)["phases"]
+    assert [phase["name"] for phase in found] == ["sleep", "active", "sleep"]
+    assert (found[1]["start_s"], found[1]["duration_s"]) == pytest.approx((1.0, 1.0))
+    assert found[1]["start_uncertainty_s"] == found[0]["end_uncertainty_s"] == pytest.approx(INTERVAL_S / 2)
+    assert found[1]["charge_expanded_uncertainty_c"] > 2 * np.hypot(1e-3 * 0.1, 1e-4)
     assert (capture["name"], capture["duration_s"]) == ("capture", pytest.approx(3.0))
     assert capture["energy_j"] is None
     assert capture["charge_c"] == pytest.approx(0.1 + 2 * 5e-6, rel=1e-6)
