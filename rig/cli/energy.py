@@ -4,6 +4,7 @@ import argparse
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,7 +23,6 @@ from rig.energy import (
     charge,
     energy,
     load_recording,
-    phases_of,
     segment,
 )
 from rig.energy.export import FORMATS, Note, export_jls
@@ -32,11 +32,14 @@ from rig.reports.text import number, quantity
 
 _PHASE = re.compile(r"(?P<name>[^=]+)=(?P<start>[^=]*?)\.\.(?P<end>[^=]*)")
 WHOLE = "capture"
+#: Rows of a table for people.
+LISTED = 40
+JLS = ".jls"
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """A named part of a recording, in second after the first sample; the uncertainties are half-widths of its edges."""
+    """A named part of a recording, in second after the first sample; how uncertain its ends are, if they were found."""
 
     name: str
     start_s: float
@@ -57,21 +60,20 @@ class Row:
 
 
 def show_energy(options: argparse.Namespace) -> int:
-    """Print charge, energy and statistics of each phase of a recording, and plot them.
-
-    Without phases given it is the whole capture, and the phases that the current itself shows.
-    """
-    waveform = open_waveform(options.file)
+    """Print charge, energy and statistics of each phase of a recording, and plot them."""
+    # Everything here counts from the first sample.
+    waveform = replace(open_waveform(options.file), t0_s=0.0)
     supply = _supply(waveform, options.voltage)
-    phases = [_stretch(text, waveform) for text in options.phase] or _found(waveform)
-    stretches = phases if options.phase else [Stretch(WHOLE, 0.0, waveform.duration_s), *phases]
-    windows = [_window(waveform, one) for one in stretches]
-    rows = [_row(stretch, window, supply) for stretch, window in zip(stretches, windows, strict=True)]
+    stretches = [_stretch(text, waveform) for text in options.phase] or _found(waveform)
+    shown = stretches if options.json else stretches[:LISTED]
+    rows = [_row(stretch, waveform.between(stretch.start_s, stretch.end_s), supply) for stretch in shown]
     remarks = _remarks(options.file, waveform, rows)
+    if len(shown) < len(stretches):
+        remarks.append(f"{len(stretches) - len(shown)} more phases were found: --json lists all, --phase chooses")
     if options.plot:
         from rig.cli.energy_plot import write_plot
 
-        write_plot(waveform, phases, options.plot)
+        write_plot(waveform, [one for one in shown if one.name != WHOLE], options.plot)
     if options.json:
         print(json.dumps(_for_machines(options.file, waveform, rows, remarks), indent=1))
     else:
@@ -98,8 +100,14 @@ def export(options: argparse.Namespace) -> int:
 
 
 def open_waveform(file: Path) -> Waveform:
-    """Return the recording in *file*."""
-    waveform = load_recording(file)
+    """Return the recording in *file*, which may be a Joulescope's."""
+    if file.suffix == JLS:
+        # Brings the instruments' drivers with it, which a recording does not need.
+        from rig.meter.jls import open_jls
+
+        waveform = open_jls(file)
+    else:
+        waveform = load_recording(file)
     if not len(waveform):
         raise ConfigError(f"{file}: holds no samples")
     return waveform
@@ -113,6 +121,19 @@ def _supply(waveform: Waveform, voltage_v: float | None) -> Supply | None:
     return Supply(0.0)
 
 
+def _found(waveform: Waveform) -> list[Stretch]:
+    """Return the whole capture, and what its changes of level divide it into."""
+    whole = Stretch(WHOLE, 0.0, waveform.duration_s)
+    segments = segment(waveform)
+    numbers: Counter[str] = Counter()
+    stretches = [whole]
+    for one in segments if len(segments) > 1 else ():
+        numbers[one.kind] += 1
+        name = f"{one.kind} {numbers[one.kind]}"
+        stretches.append(Stretch(name, one.start_s, one.end_s, one.start_uncertainty_s, one.end_uncertainty_s))
+    return stretches
+
+
 def _stretch(text: str, waveform: Waveform) -> Stretch:
     """Read NAME=START..END; either time may be left out for the beginning or the end of the recording."""
     found = _PHASE.fullmatch(text)
@@ -124,19 +145,6 @@ def _stretch(text: str, waveform: Waveform) -> Stretch:
     except ValueError:
         raise ConfigError(f"--phase {text!r}: is not NAME=START..END in seconds after the first sample") from None
     return Stretch(found["name"], start_s, end_s)
-
-
-def _found(waveform: Waveform) -> list[Stretch]:
-    """Return the phases that the recording shows by itself; none where it is all one."""
-    found = phases_of(segment(replace(waveform, t0_s=0.0)))
-    ends = [(one.name, one.start.t_s, one.end.t_s, one.start.uncertainty_s, one.end.uncertainty_s) for one in found]
-    return [Stretch(*end) for end in ends] if len(ends) > 1 else []
-
-
-def _window(waveform: Waveform, stretch: Stretch) -> Window:
-    window = waveform.between(stretch.start_s, stretch.end_s)
-    start_s, end_s = stretch.start_uncertainty_s, stretch.end_uncertainty_s
-    return replace(window, start_uncertainty_s=start_s, end_uncertainty_s=end_s, sharp=not (start_s or end_s))
 
 
 def _row(stretch: Stretch, window: Window, supply: Supply | None) -> Row:
@@ -153,7 +161,7 @@ def _row(stretch: Stretch, window: Window, supply: Supply | None) -> Row:
 def _remarks(file: Path, waveform: Waveform, rows: Sequence[Row]) -> list[str]:
     """Return what a reader has to know before he uses the figures."""
     remarks = [f"invalid, says the instrument: {reason}" for reason in waveform.invalid]
-    if not load_header(file).complete:
+    if file.suffix != JLS and not load_header(file).complete:
         remarks.append("the capture was not ended: this is what its writer left")
     lost = waveform.statistics(0, len(waveform)).gap_share
     if lost:
@@ -203,7 +211,7 @@ def _print(rows: Sequence[Row], remarks: Sequence[str]) -> None:
         amperes = (statistics.mean_a, statistics.rms_a, statistics.min_a, statistics.max_a)
         table.add_row(
             escape(row.stretch.name),
-            number(row.stretch.start_s, "s"),
+            quantity(row.stretch.start_s, row.stretch.start_uncertainty_s, "s"),
             number(statistics.duration_s, "s"),
             _value(row.charge, statistics.charge_c, "C"),
             _value(row.energy, row.energy_j, "J"),
