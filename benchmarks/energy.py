@@ -3,8 +3,8 @@
     python -m benchmarks.energy [--json]
 
 50 million float32 samples: sleep at 5 uA, bursts up to 0.3 A, 20 phases that cover all of them. Figures are million
-samples a second, the best of several rounds, in one process and without threads; "over" is how many times the others'
-time the engine needs: above 1 the engine is faster.
+samples a second, the best of several rounds in which each has its turn, in one process and without threads; "over" is
+how many times as many samples the first does in the same time. A busy machine makes all of them less.
 
 "engine": charge, integral of i^2, minimum, maximum and lost samples of every phase, with the running sums that answer
 any further window, from memory. "from a file": the same from a memory-mapped recording in the page cache, and after
@@ -30,7 +30,8 @@ import pty
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,8 @@ INTERVAL_S = 1e-5
 REPORTED = 60_000_000
 JS110_HZ = 2_000_000
 JS110_CHUNK = 100_000
+JS110_STEP_A = 2e-5
+JLS_CHUNK = 1_000_000
 PPK2_CHUNK = 40_000
 PPK2_WORDS = 10_000_000
 PPK2_API_WORDS = 400_000
@@ -79,23 +82,20 @@ TITLES = {
 }
 
 
+@dataclass(frozen=True)
+class Contender:
+    """What is timed, how many samples it gets, and what is done before without being timed."""
+
+    action: Callable[[], object]
+    samples: int = SAMPLES
+    before: Callable[[], None] = lambda: None
+
+
 def measure(scratch: Path) -> Figures:
     period = trace()
-    samples = np.tile(period, SAMPLES // PERIOD)
-    words = ppk2_bytes(PPK2_WORDS)
-    rivals: dict[str, Callable[[], float]] = {
-        "joulescope_msa_s": lambda: joulescope_speed(period),
-        "pyjls_msa_s": lambda: speed(lambda: pyjls_statistics(samples, scratch / "x.jls"), rounds=2),
-        "ppk2_api_msa_s": lambda: ppk2_api_speed(words[: 4 * PPK2_API_WORDS]),
-    }
+    contenders = {**engines(np.tile(period, SAMPLES // PERIOD), scratch), **ppk2_decoders(), **others(period, scratch)}
     missing = [name for name, module in RIVALS.items() if importlib.util.find_spec(module) is None]
-    speeds = {
-        **engine_speeds(samples, scratch),
-        "numpy_passes_msa_s": speed(lambda: numpy_passes(samples), rounds=2),
-        "numpy_sum_msa_s": speed(lambda: samples.sum(dtype=np.float64)),
-        **{name: rival() for name, rival in rivals.items() if name not in missing},
-        "ppk2_decode_msa_s": speed(lambda: our_ppk2_decode(words), PPK2_WORDS),
-    }
+    speeds = fastest({name: one for name, one in contenders.items() if name not in missing})
     reports = report_seconds(period, scratch)
     return {
         **{name: round(speeds[name], 2) for name in TITLES if name in speeds},
@@ -104,6 +104,16 @@ def measure(scratch: Path) -> Figures:
         "missing": [RIVALS[name] for name in missing],
         "aims": aims(speeds, reports),
     }
+
+
+def fastest(contenders: Mapping[str, Contender]) -> dict[str, float]:
+    """Return million samples a second of each, the best of several rounds in which each has its turn."""
+    shortest_s = dict.fromkeys(contenders, float("inf"))
+    for _ in range(ROUNDS):
+        for name, one in contenders.items():
+            one.before()
+            shortest_s[name] = min(shortest_s[name], seconds(one.action))
+    return {name: one.samples / shortest_s[name] / 1e6 for name, one in contenders.items()}
 
 
 def ratios(speeds: dict[str, float]) -> dict[str, float]:
@@ -162,26 +172,45 @@ def phases(count: int) -> Iterator[tuple[int, int]]:
         yield phase * count // PHASES, (phase + 1) * count // PHASES
 
 
-def engine_speeds(samples: Floats, scratch: Path) -> dict[str, float]:
+def engines(samples: Floats, scratch: Path) -> dict[str, Contender]:
     ranges_a = (1.0, 0.1, 1e-2, 1e-3, 1e-4)
     starts = np.arange(0, len(samples), 1000)
     spans = RangeSpans(starts, (np.arange(len(starts)) % len(ranges_a)).astype(np.uint8))
     voltage = np.full(len(samples), 3.3, np.float32)
     torn = samples.copy()
     torn[::1_000_000] = np.nan
-    path = scratch / "x.f32"
-    samples.tofile(path)
-    speeds = {
-        "engine_msa_s": speed(lambda: engine_statistics(samples)),
-        "engine_with_voltage_msa_s": speed(lambda: engine_statistics(samples, voltage=voltage)),
-        "engine_with_ranges_msa_s": speed(lambda: engine_statistics(samples, ranges_a=ranges_a, spans=spans)),
-        "engine_with_gaps_msa_s": speed(lambda: engine_statistics(torn)),
-        "engine_file_msa_s": speed(lambda: engine_statistics(np.memmap(path, "<f4", "r"))),
-        "engine_cold_file_msa_s": speed(lambda: engine_statistics(np.memmap(path, "<f4", "r")), before=forget(path)),
-        "cold_read_msa_s": speed(lambda: read(path), before=forget(path)),
+    warm, cold = scratch / "warm.f32", scratch / "cold.f32"
+    for path in (warm, cold):
+        samples.tofile(path)
+    return {
+        "engine_msa_s": Contender(lambda: engine_statistics(samples)),
+        "engine_with_voltage_msa_s": Contender(lambda: engine_statistics(samples, voltage=voltage)),
+        "engine_with_ranges_msa_s": Contender(lambda: engine_statistics(samples, ranges_a=ranges_a, spans=spans)),
+        "engine_with_gaps_msa_s": Contender(lambda: engine_statistics(torn)),
+        "engine_file_msa_s": Contender(lambda: engine_statistics(np.memmap(warm, "<f4", "r"))),
+        "engine_cold_file_msa_s": Contender(
+            lambda: engine_statistics(np.memmap(cold, "<f4", "r")), before=lambda: forget(cold)
+        ),
+        "cold_read_msa_s": Contender(lambda: read(cold), before=lambda: forget(cold)),
+        "numpy_passes_msa_s": Contender(lambda: numpy_passes(samples)),
+        "numpy_sum_msa_s": Contender(lambda: samples.sum(dtype=np.float64)),
     }
-    path.unlink()
-    return speeds
+
+
+def others(period: Floats, scratch: Path) -> dict[str, Contender]:
+    raw = joulescope_raw(period)
+    return {
+        "joulescope_msa_s": Contender(lambda: joulescope_statistics(raw)),
+        "pyjls_msa_s": Contender(lambda: pyjls_statistics(period, scratch / "x.jls")),
+    }
+
+
+def ppk2_decoders() -> dict[str, Contender]:
+    data = ppk2_bytes(PPK2_WORDS)
+    return {
+        "ppk2_decode_msa_s": Contender(lambda: our_ppk2_decode(data), PPK2_WORDS),
+        "ppk2_api_msa_s": Contender(lambda: ppk2_api_decode(data[: 4 * PPK2_API_WORDS]), PPK2_API_WORDS),
+    }
 
 
 def engine_statistics(samples: Floats, *, ranges_a: tuple[float, ...] = (1.0,), **more: Any) -> None:
@@ -200,46 +229,41 @@ def numpy_passes(samples: Floats) -> None:
         np.isnan(part).sum()
 
 
-def joulescope_speed(period: Floats) -> float:
-    """Return million samples a second, of the same samples in steps of 20 uA to fit 14 bits."""
+def joulescope_raw(period: Floats) -> NDArray[np.uint16]:
+    """Return the samples as the JS110 sends them, in steps of 20 uA: pairs of current and voltage of 14 bits each."""
+    raw = np.empty((len(period), 2), np.uint16)
+    # Below the 14 bits are those of the range, here 0, and in the voltage one that changes with every sample.
+    raw[:, 0] = np.clip(period / JS110_STEP_A, 0, (1 << 14) - 1).astype(np.uint16) << 2
+    raw[:, 1] = (8000 << 2) + 2 * (np.arange(len(period)) % 2)
+    return raw.ravel()
+
+
+def joulescope_statistics(raw: NDArray[np.uint16]) -> None:
     from joulescope.v0.stream_buffer import StreamBuffer
 
-    step_a = 2e-5
-    raw = np.empty((len(period), 2), np.uint16)
-    # 14 bits and, below them, bits of the range, here 0; in the voltage a bit that changes with every sample.
-    raw[:, 0] = np.clip(period / step_a, 0, (1 << 14) - 1).astype(np.uint16) << 2
-    raw[:, 1] = (8000 << 2) + 2 * (np.arange(len(period)) % 2)
-    flat = raw.ravel()
-
-    def run() -> None:
-        buffer = StreamBuffer(2 * SAMPLES // PHASES / JS110_HZ, [200, 100, 50], JS110_HZ)
-        buffer.suppress_mode = "off"
-        buffer.calibration_set([0.0] * 7, [step_a] * 7, [0.0] * 2, [1e-4] * 2)
-        queries = phases(SAMPLES)
-        asked = next(queries)
-        for first in range(0, SAMPLES, JS110_CHUNK):
+    buffer = StreamBuffer(2 * SAMPLES // PHASES / JS110_HZ, [200, 100, 50], JS110_HZ)
+    buffer.suppress_mode = "off"
+    buffer.calibration_set([0.0] * 7, [JS110_STEP_A] * 7, [0.0] * 2, [1e-4] * 2)
+    for begin, end in phases(SAMPLES):
+        for first in range(begin, end, JS110_CHUNK):
             at = first % PERIOD
-            buffer.insert_raw(flat[2 * at : 2 * (at + JS110_CHUNK)])
+            buffer.insert_raw(raw[2 * at : 2 * (at + JS110_CHUNK)])
             buffer.process()
-            if first + JS110_CHUNK >= asked[1]:
-                buffer.statistics_get(*asked)
-                asked = next(queries, (SAMPLES, SAMPLES + 1))
-
-    return speed(run, rounds=2)
+        buffer.statistics_get(begin, end)
 
 
-def pyjls_statistics(samples: Floats, path: Path) -> None:
+def pyjls_statistics(period: Floats, path: Path) -> None:
     from pyjls import DataType, Reader, SignalType, Writer
 
     with Writer(str(path)) as jls:
         jls.source_def(source_id=1, name="benchmark", vendor="", model="", version="", serial_number="")
         kind = {"signal_type": SignalType.FSR, "data_type": DataType.F32, "sample_rate": round(1 / INTERVAL_S)}
         jls.signal_def(signal_id=1, source_id=1, name="current", units="A", **kind)
-        for first in range(0, len(samples), 1_000_000):
-            jls.fsr(1, first, samples[first : first + 1_000_000])
+        for first in range(0, SAMPLES, JLS_CHUNK):
+            jls.fsr(1, first, period[first % PERIOD : first % PERIOD + JLS_CHUNK])
     with Reader(str(path)) as jls:
-        for first, last in phases(len(samples)):
-            jls.fsr_statistics(1, first, last - first, 1)
+        for begin, end in phases(SAMPLES):
+            jls.fsr_statistics(1, begin, end - begin, 1)
     path.unlink()
 
 
@@ -265,22 +289,16 @@ def our_ppk2_decode(data: bytes) -> None:
     assert decoded == len(data) // 4
 
 
-def ppk2_api_speed(data: bytes) -> float:
+def ppk2_api_decode(data: bytes) -> None:
     from ppk2_api.ppk2_api import PPK2_API
 
     controller, line = pty.openpty()
-
-    def run() -> None:
-        instrument = PPK2_API(os.ttyname(line))
-        instrument.current_vdd = 3300
-        for first in range(0, len(data), PPK2_CHUNK):
-            instrument.get_samples(data[first : first + PPK2_CHUNK])
-
-    try:
-        return speed(run, len(data) // 4, rounds=2)
-    finally:
-        os.close(controller)
-        os.close(line)
+    instrument = PPK2_API(os.ttyname(line))
+    instrument.current_vdd = 3300
+    for first in range(0, len(data), PPK2_CHUNK):
+        instrument.get_samples(data[first : first + PPK2_CHUNK])
+    os.close(controller)
+    os.close(line)
 
 
 def report_seconds(period: Floats, scratch: Path) -> dict[str, float]:
@@ -299,21 +317,20 @@ def report_seconds(period: Floats, scratch: Path) -> dict[str, float]:
         with contextlib.redirect_stdout(io.StringIO()):
             show_energy(build_parser().parse_args(with_plot))
 
+    def as_command() -> None:
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
     return {
-        "report_s": seconds(in_process),
-        "report_command_s": seconds(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL), rounds=3),
+        "report_s": min(seconds(in_process) for _ in range(ROUNDS)),
+        "report_command_s": min(seconds(as_command) for _ in range(ROUNDS)),
     }
 
 
-def forget(path: Path) -> Callable[[], None]:
-    """Return what asks the system to drop *path* from its page cache."""
-
-    def ask() -> None:
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-    return ask
+def forget(path: Path) -> None:
+    """Ask the system to drop *path* from its page cache."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def read(path: Path) -> None:
@@ -323,20 +340,10 @@ def read(path: Path) -> None:
             pass
 
 
-def speed(action: Callable[[], object], samples: int = SAMPLES, **how: Any) -> float:
-    """Return million samples a second, the best of several rounds."""
-    return samples / seconds(action, **how) / 1e6
-
-
-def seconds(action: Callable[[], object], *, rounds: int = ROUNDS, before: Callable[[], None] | None = None) -> float:
-    shortest = float("inf")
-    for _ in range(rounds):
-        if before is not None:
-            before()
-        start_s = time.perf_counter()
-        action()
-        shortest = min(shortest, time.perf_counter() - start_s)
-    return shortest
+def seconds(action: Callable[[], object]) -> float:
+    start_s = time.perf_counter()
+    action()
+    return time.perf_counter() - start_s
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ import argparse
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from rig.energy import (
     charge,
     energy,
     load_recording,
+    segment,
 )
 from rig.energy.export import FORMATS, Note, export_jls
 from rig.energy.recording import load_header
@@ -30,15 +32,20 @@ from rig.reports.text import number, quantity
 
 _PHASE = re.compile(r"(?P<name>[^=]+)=(?P<start>[^=]*?)\.\.(?P<end>[^=]*)")
 WHOLE = "capture"
+#: Rows of a table for people.
+LISTED = 40
+JLS = ".jls"
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """A named part of a recording, in second after the first sample."""
+    """A named part of a recording, in second after the first sample; how uncertain its ends are, if they were found."""
 
     name: str
     start_s: float
     end_s: float
+    start_uncertainty_s: float = 0.0
+    end_uncertainty_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -54,16 +61,19 @@ class Row:
 
 def show_energy(options: argparse.Namespace) -> int:
     """Print charge, energy and statistics of each phase of a recording, and plot them."""
-    waveform = open_waveform(options.file)
+    # Everything here counts from the first sample.
+    waveform = replace(open_waveform(options.file), t0_s=0.0)
     supply = _supply(waveform, options.voltage)
-    stretches = [_stretch(text, waveform) for text in options.phase] or [Stretch(WHOLE, 0.0, waveform.duration_s)]
-    windows = [waveform.between(one.start_s, one.end_s) for one in stretches]
-    rows = [_row(stretch, window, supply) for stretch, window in zip(stretches, windows, strict=True)]
+    stretches = [_stretch(text, waveform) for text in options.phase] or _found(waveform)
+    shown = stretches if options.json else stretches[:LISTED]
+    rows = [_row(stretch, waveform.between(stretch.start_s, stretch.end_s), supply) for stretch in shown]
     remarks = _remarks(options.file, waveform, rows)
+    if len(shown) < len(stretches):
+        remarks.append(f"{len(stretches) - len(shown)} more phases were found: --json lists all, --phase chooses")
     if options.plot:
         from rig.cli.energy_plot import write_plot
 
-        write_plot(waveform, [] if not options.phase else stretches, options.plot)
+        write_plot(waveform, [one for one in shown if one.name != WHOLE], options.plot)
     if options.json:
         print(json.dumps(_for_machines(options.file, waveform, rows, remarks), indent=1))
     else:
@@ -90,8 +100,14 @@ def export(options: argparse.Namespace) -> int:
 
 
 def open_waveform(file: Path) -> Waveform:
-    """Return the recording in *file*."""
-    waveform = load_recording(file)
+    """Return the recording in *file*, which may be a Joulescope's."""
+    if file.suffix == JLS:
+        # Brings the instruments' drivers with it, which a recording does not need.
+        from rig.meter.jls import open_jls
+
+        waveform = open_jls(file)
+    else:
+        waveform = load_recording(file)
     if not len(waveform):
         raise ConfigError(f"{file}: holds no samples")
     return waveform
@@ -103,6 +119,19 @@ def _supply(waveform: Waveform, voltage_v: float | None) -> Supply | None:
     if voltage_v is not None:
         raise ConfigError("--voltage: the recording has a measured voltage of its own, which is used")
     return Supply(0.0)
+
+
+def _found(waveform: Waveform) -> list[Stretch]:
+    """Return the whole capture, and what its changes of level divide it into."""
+    whole = Stretch(WHOLE, 0.0, waveform.duration_s)
+    segments = segment(waveform)
+    numbers: Counter[str] = Counter()
+    stretches = [whole]
+    for one in segments if len(segments) > 1 else ():
+        numbers[one.kind] += 1
+        name = f"{one.kind} {numbers[one.kind]}"
+        stretches.append(Stretch(name, one.start_s, one.end_s, one.start_uncertainty_s, one.end_uncertainty_s))
+    return stretches
 
 
 def _stretch(text: str, waveform: Waveform) -> Stretch:
@@ -132,7 +161,7 @@ def _row(stretch: Stretch, window: Window, supply: Supply | None) -> Row:
 def _remarks(file: Path, waveform: Waveform, rows: Sequence[Row]) -> list[str]:
     """Return what a reader has to know before he uses the figures."""
     remarks = [f"invalid, says the instrument: {reason}" for reason in waveform.invalid]
-    if not load_header(file).complete:
+    if file.suffix != JLS and not load_header(file).complete:
         remarks.append("the capture was not ended: this is what its writer left")
     lost = waveform.statistics(0, len(waveform)).gap_share
     if lost:
@@ -182,7 +211,7 @@ def _print(rows: Sequence[Row], remarks: Sequence[str]) -> None:
         amperes = (statistics.mean_a, statistics.rms_a, statistics.min_a, statistics.max_a)
         table.add_row(
             escape(row.stretch.name),
-            number(row.stretch.start_s, "s"),
+            quantity(row.stretch.start_s, row.stretch.start_uncertainty_s, "s"),
             number(statistics.duration_s, "s"),
             _value(row.charge, statistics.charge_c, "C"),
             _value(row.energy, row.energy_j, "J"),

@@ -60,17 +60,17 @@ def build_parser() -> argparse.ArgumentParser:
     _add_json(capture)
 
     energy = commands.add_parser("energy", help="charge, energy and statistics of the phases of a recorded current")
-    energy.add_argument("file", type=Path, metavar="FILE", help="a recording (.f32)")
-    _add_phases(energy)
+    energy.add_argument("file", type=Path, metavar="FILE", help="a recording (.f32), or a Joulescope's (.jls)")
+    _add_phases(energy, "the whole capture, and what the changes of level divide it into")
     energy.add_argument("--voltage", type=float, metavar="V", help="of the supply, where none was measured")
     energy.add_argument("--plot", type=Path, metavar="FILE.html", help="draw the current and its phases there")
     _add_json(energy)
 
     export = commands.add_parser("export", help="write a recorded current for other programs")
-    export.add_argument("file", type=Path, metavar="FILE", help="a recording (.f32)")
+    export.add_argument("file", type=Path, metavar="FILE", help="a recording (.f32), or a Joulescope's (.jls)")
     export.add_argument("--format", choices=("jls", "parquet", "csv"), required=True)
     export.add_argument("--out", type=Path, metavar="FILE", help="(default: beside the recording)")
-    _add_phases(export)
+    _add_phases(export, "none; they become annotations of a JLS file")
     _add_json(export)
 
     image = commands.add_parser(
@@ -159,13 +159,13 @@ def _add_meter(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_phases(parser: argparse.ArgumentParser) -> None:
+def _add_phases(parser: argparse.ArgumentParser, otherwise: str) -> None:
     parser.add_argument(
         "--phase",
         action="append",
         default=[],
         metavar="NAME=START..END",
-        help="a stretch in seconds after the first sample; may be given several times (default: the whole capture)",
+        help=f"a stretch in seconds after the first sample; may be given several times (default: {otherwise})",
     )
 
 

@@ -13,7 +13,8 @@ class Pages:
     """The pages of a mapped array that is read from its beginning; of an array in memory there are none."""
 
     def __init__(self, array: NDArray[np.float32]) -> None:
-        whole = isinstance(array, np.memmap) and array.offset == 0
+        # What was written to a private mapping ("c") is nowhere else.
+        whole = isinstance(array, np.memmap) and array.offset == 0 and array.mode != "c"
         self._map = array.base if whole and isinstance(array.base, mmap.mmap) else None
         self._given_back = 0
 

@@ -15,7 +15,16 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rig.energy.waveform import InvalidRecording, RangeAccuracy, RangeShare, Supply, Waveform, WaveformError, Window
+from rig.energy.waveform import (
+    InvalidRecording,
+    RangeAccuracy,
+    RangeShare,
+    Statistics,
+    Supply,
+    Waveform,
+    WaveformError,
+    Window,
+)
 from rig.errors import BenchError
 
 ROOT_3 = math.sqrt(3)
@@ -31,6 +40,8 @@ MANY = 10_000
 #: The share of a window that may be lost. Up to it the worst state that was seen bounds what was missed; a recording
 #: that lost more is invalid, and its uncertainty is not made wider.
 MOST_LOST = 0.01
+#: Samples looked at at a time.
+CHUNK = 1 << 20
 #: Sub-windows whose means tell the noise where no document does, and how many samples that takes.
 BATCHES = 20
 NO_DOCUMENT = "the meter has no accuracy document: name one (accuracy:)"
@@ -45,6 +56,7 @@ VOLTAGE_GAIN = "voltage gain"
 VOLTAGE_OFFSET = "voltage offset"
 SERIES = "series resistance"
 LOST = "lost samples"
+UNSEEN = "current between the apertures"
 ALIGNMENT = "alignment to the rig's clock"
 START_EDGE = "start edge"
 END_EDGE = "end edge"
@@ -142,7 +154,7 @@ def mean_current(name: str, window: Window) -> Measurement:
 
     A clock that runs wrong scales the duration as it does the charge, so that a mean current does not see it.
     """
-    return _of_window(name, "A", window, _charge, lambda of: (1 - of.statistics.gap_share) ** -1 / of.duration_s)
+    return _of_window(name, "A", window, _charge, _per_second)
 
 
 def energy(name: str, window: Window, supply: Supply) -> Measurement:
@@ -181,21 +193,25 @@ def mean_of_readings(name: str, waveform: Waveform) -> Measurement:
         WaveformError: fewer than two readings, which have no spread.
         InvalidRecording: the instrument calls the readings invalid.
     """
-    _refuse_invalid(waveform, 0.0)
-    readings = waveform.samples.astype(np.float64)
+    window = waveform.whole()
+    statistics = window.statistics
+    _refuse_invalid(waveform, statistics.gap_share)
+    readings = waveform.samples[np.isfinite(waveform.samples)].astype(np.float64)
     if len(readings) < 2:
         raise WaveformError(f"{name}: the mean of {len(readings)} readings has no known spread: take at least two")
-    mean_a = float(readings.mean())
     seen = readings
     if len(readings) >= 2 * BATCHES:
         seen = np.array([batch.mean() for batch in np.array_split(readings, BATCHES)])
-    window = waveform.whole()
     parts = _parts(window)
-    effects = [_scaled(_charge(part), 1 / window.duration_s) for part in parts]
+    effects = [_scaled(_charge(part), _per_second(window)) for part in parts]
     budget = [_spread("spread of the readings", seen, "A"), *_of_ranges(parts, effects, "A")]
+    budget += _lost(statistics, 1.0, "A")
     figures = [part.figures for part in parts if part.figures is not None]
     ranges_a = tuple(waveform.ranges_a[index] for index in window.by_range)
-    return _stated(Measurement(name, mean_a, "A", None, None, (), ranges_a=ranges_a), budget, figures, NEEDED["A"])
+    plain = Measurement(
+        name, float(readings.mean()), "A", None, None, (), ranges_a=ranges_a, gap_share=statistics.gap_share
+    )
+    return _stated(plain, budget, figures, NEEDED["A"])
 
 
 def duration(
@@ -297,7 +313,13 @@ def _parts(window: Window) -> list[_Part]:
 
 def _filled(window: Window) -> float:
     """Return what makes an integral whole again: lost time counts as if the mean of the rest had flowed."""
-    return 1 / (1 - window.statistics.gap_share)
+    return window.duration_s * _per_second(window)
+
+
+def _per_second(window: Window) -> float:
+    """Return what makes a mean of an integral; nothing is the mean where all samples are lost."""
+    there_s = sum(share.duration_s for share in window.by_range.values())
+    return 1 / there_s if there_s else 0.0
 
 
 def _of_window(
@@ -322,14 +344,45 @@ def _of_window(
     if "time base" in NEEDED[unit] and figures:
         ppm = _timebase_ppm(window.waveform)
         budget.append(_systematic(TIMEBASE, value_of(window) * ppm * 1e-6 / ROOT_3, unit))
-    if statistics.gap_share:
-        worst_a = max(statistics.max_a - statistics.mean_a, statistics.mean_a - statistics.min_a)
-        half_width = statistics.gap_share * worst_a * abs(sum(effect.per_ampere for effect in effects))
-        budget.append(Contribution(LOST, half_width / ROOT_3, unit, "B", systematic=False))
+    per_ampere = sum(effect.per_ampere for effect in effects)
+    budget += _lost(statistics, per_ampere, unit)
+    budget += _unseen(window, per_ampere, unit)
     budget += _edges(window, unit, value_of)
     ranges_a = tuple(window.waveform.ranges_a[index] for index in window.by_range)
     plain = Measurement(name, value_of(window), unit, None, None, (), ranges_a=ranges_a, gap_share=statistics.gap_share)
     return _stated(plain, budget, figures, NEEDED[unit])
+
+
+def _lost(statistics: Statistics, per_ampere: float, unit: str) -> list[Contribution]:
+    """Return what lost samples may have held: no more than the worst state that was seen, for so long."""
+    if not statistics.gap_share:
+        return []
+    worst_a = max(statistics.max_a - statistics.mean_a, statistics.mean_a - statistics.min_a)
+    half_width = statistics.gap_share * worst_a * abs(per_ampere)
+    return [Contribution(LOST, half_width / ROOT_3, unit, "B", systematic=False)]
+
+
+def _unseen(window: Window, per_ampere: float, unit: str) -> list[Contribution]:
+    """Return what flowed while the meter did not look, where its aperture is shorter than the sample interval.
+
+    A change of the current lies somewhere between two samples, which a rectangular distribution describes. A state
+    that only one sample saw may have been missed as well, or seen twice: it counts with all of its height.
+    """
+    waveform = window.waveform
+    blind_s = waveform.interval_s - waveform.aperture_s
+    if blind_s <= 1e-3 * waveform.interval_s:
+        return []
+    squares = 0.0
+    first, last = math.floor(window.start), math.ceil(window.end)
+    for begin in range(first, last, CHUNK):
+        # Two samples more than the chunk, so that no change on its border is left out.
+        steps = np.diff(waveform.samples[begin : min(begin + CHUNK + 2, last)].astype(np.float64))
+        steps = steps[np.isfinite(steps)]
+        before, after = steps[:-1], steps[1:]
+        alone = np.where(before * after < 0, np.minimum(np.abs(before), np.abs(after)), 0.0)
+        squares += float(steps[:CHUNK] @ steps[:CHUNK]) / 12 + float(alone @ alone)
+    unseen = abs(per_ampere) * _per_second(window) * blind_s * math.sqrt(squares)
+    return [Contribution(UNSEEN, unseen, unit, "B", systematic=False)]
 
 
 def _refuse_invalid(waveform: Waveform, gap_share: float) -> None:

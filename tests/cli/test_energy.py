@@ -62,8 +62,13 @@ def test_phases_have_charge_energy_and_statistics(recording: Path, capsys: pytes
     assert (again["start_s"], again["duration_s"], again["gap_share"]) == (2.0, pytest.approx(1.0), 0.0)
 
 
-def test_without_phases_it_is_the_whole_capture(recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (capture,) = machine_readable(capsys, recording)["phases"]
+def test_without_phases_it_is_the_whole_capture_and_what_it_consists_of(
+    recording: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capture, *parts = machine_readable(capsys, recording)["phases"]
+    assert [part["name"] for part in parts] == ["sleep 1", "active 1", "sleep 2"]
+    assert parts[1]["start_s"] == pytest.approx(1.0, abs=parts[1]["start_uncertainty_s"])
+    assert parts[1]["charge_c"] == pytest.approx(0.1, rel=1e-3)
     assert (capture["name"], capture["duration_s"]) == ("capture", pytest.approx(3.0))
     assert capture["energy_j"] is None
     assert capture["charge_c"] == pytest.approx(0.1 + 2 * 5e-6, rel=1e-6)
@@ -101,6 +106,30 @@ def test_the_table_has_a_line_for_each_phase(recording: Path) -> None:
     assert [line.split()[0] for line in lines] == ["phase", "sleep", "awake", "again"]
     assert "(100.00 ± 0.28) mC" in lines[2]
     assert "5 µA" in lines[1]
+
+
+def test_a_table_has_a_line_for_so_many_phases_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with RecordingWriter(tmp_path / "x.f32", Header(1e-3, 1e-3, (1.0,), complete=True)) as file:
+        for _ in range(30):
+            file.append(np.full(200, 5e-6))
+            file.append(np.full(200, 0.1))
+    show_energy(build_parser().parse_args(["energy", str(tmp_path / "x.f32")]))
+    heading, *lines, _, remark = capsys.readouterr().out.splitlines()
+    assert heading.split()[0] == "phase"
+    assert len(lines) == 40
+    shown = machine_readable(capsys, tmp_path / "x.f32")["phases"]
+    assert f"{len(shown) - 40} more phases were found" in remark
+
+
+def test_a_jls_file_is_judged_as_the_recording_that_it_was_made_of(
+    recording: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_export(recording, "--format", "jls")
+    capsys.readouterr()
+    assert machine_readable(capsys, recording.with_suffix(".jls"), *PHASES) == {
+        **machine_readable(capsys, recording, *PHASES),
+        "file": str(recording.with_suffix(".jls")),
+    }
 
 
 def test_a_plot_is_one_page_that_loads_nothing(recording: Path, tmp_path: Path) -> None:

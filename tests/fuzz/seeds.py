@@ -7,6 +7,8 @@ import tempfile
 from pathlib import Path as FilePath
 from typing import Any
 
+import numpy as np
+
 from rig.dtls import coap
 from rig.dtls.alerts import Alert
 from rig.dtls.cid import CidRecord, wrapped
@@ -292,3 +294,18 @@ def flashes() -> list[bytes]:
     for offset, part in ((0, bootloader), (0x8000, tables()[0]), (0xF000, ota_data()[0]), (0x20000, app)):
         content[offset : offset + len(part)] = part
     return [bytes(content)]
+
+
+def ppk2_words() -> list[bytes]:
+    """What a PPK2 sends: whole, with lost samples, and torn."""
+    at = np.arange(2000)
+    whole = (at * 7 % 16384 | at // 500 << 14 | at % 64 << 18 | at // 300 % 2 << 24).astype("<u4").tobytes()
+    return [whole, whole[:2000] + whole[2040:], whole[:2000] + whole[2002:]]
+
+
+PPK2_METADATA = "\n".join(
+    ["Calibrated: 1", "VDD: 3300", "HW: 9173", "mode: 2"]
+    + [f"{name}{index}: {index + 1}.5" for name in ("R", "GS", "GI", "O", "S", "I", "UG") for index in range(5)]
+    + ["IA: 56", "END", ""]
+).encode()
+PPK2_WORDS = [b"\n", b": ", b"-nan", b"END", b"R0: ", b"0", b"1e999", b"UG4: 1.0\n"]

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
+import numpy as np
+
 from rig.dtls import alerts, cid, coap, contents, extensions, handshake, records, suites
 from rig.dtls.client import Client
 from rig.dtls.connection import EXTENSIONS
@@ -38,6 +40,7 @@ from rig.formats import (
     pcapng,
     udp_packet,
 )
+from rig.meter import MeterError, ppk2_words
 from rig.virtual.device.answers import Crash
 from rig.virtual.device.application import Application
 from rig.virtual.device.device import Credentials, Device
@@ -615,6 +618,26 @@ def take_any_file(data: bytes) -> None:
     json.dumps(explain.explain(data).facts)
 
 
+def take_ppk2_words(data: bytes) -> None:
+    """Words that come out count on, no byte is used twice, and good words end any trouble."""
+    framer = ppk2_words.Framer()
+    pieces = [piece for first in range(0, len(data), 333) for piece in framer.feed(data[first : first + 333])]
+    blocks = [piece for piece in pieces if not isinstance(piece, int)]
+    assert 4 * sum(map(len, blocks)) + framer.discarded <= len(data)
+    for block in blocks:
+        assert (np.diff(block >> 18 & 63) % 64 == 1).all()
+        assert len(ppk2_words.changes(block, int(block[0])).samples) < len(block)
+    good = seeds.ppk2_words()[0]
+    last = framer.feed(good)[-1]
+    assert not isinstance(last, int)
+    assert last.tobytes()[-7000:] == good[-7000:]
+
+
+def take_ppk2_metadata(data: bytes) -> None:
+    """The calibration that is read makes a number of every word."""
+    assert np.isfinite(ppk2_words.parse_metadata(data).calibration.r).all()
+
+
 H = HandshakeType
 OF_CLIENT = extension_blocks(seeds.ALL_EXTENSIONS)
 OF_SERVER = extension_blocks(
@@ -659,6 +682,8 @@ TARGETS: tuple[Target, ...] = (
     Decoder("partitions.csv", lambda: [seeds.PARTITIONS.encode()], take_csv, (ConfigError,), seeds.CSV_WORDS),
     Decoder("NVS", seeds.nvs_partitions, take_nvs, (nvs.NvsError,), (), with_nvs_sums),
     Decoder("OTA data", seeds.ota_data, take_otadata, (otadata.OtaDataError,), (), with_ota_sums),
+    Decoder("words of a PPK2", seeds.ppk2_words, take_ppk2_words, ()),
+    Decoder("metadata of a PPK2", lambda: [seeds.PPK2_METADATA], take_ppk2_metadata, (MeterError,), seeds.PPK2_WORDS),
     Decoder(
         "flash contents", seeds.flashes, take_flash, (merged_image.MergedImageError, partitions.PartitionTableError)
     ),

@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rig.virtual.meter.instrument import LAG_NS, VirtualInstrument
-from rig.virtual.meter.n6705.sampling import LOG_HOLDS_S, ExternalLog, Probes, Start, Sweep
+from rig.virtual.meter.n6705.sampling import LOG_HOLDS_S, ExternalLog, Start, Sweep
 from rig.virtual.meter.n6705.settings import BASE_INTERVAL_S, COARSE_INTERVAL_S, Sense, Settings, Source
 from rig.virtual.meter.output import Output
+from rig.virtual.meter.probes import Probes
 from rig.virtual.meter.ranging import Ammeter
 from rig.virtual.meter.registers import ChannelStatus, FilteredRegister
 from rig.virtual.meter.scpi import ScpiError
