@@ -187,11 +187,7 @@ def test_rounded_intervals_are_read_back_and_long_ones_are_means(meter: Meter, b
 
 def test_floor_goes_down_to_the_narrowest_range_that_fits(meter: Meter, board: Here) -> None:
     board.current(5e-6)
-<<<<<<< HEAD
-    floor = measure_floor(meter, wanted=0.01, max_duration_s=0.2)
-=======
     floor = measure_floor(meter, wanted=0.01, max_duration_s=0.3)
->>>>>>> issue5-E
     assert floor.range_a == 100e-6
     result = floor.measurement("sleep")
     assert result.expanded_uncertainty is not None
@@ -280,15 +276,10 @@ def test_readings_written_over_before_they_were_fetched_are_counted_and_the_capt
 
 
 def test_what_the_event_log_says_makes_a_capture_invalid(virtual: Here, meter: Meter, tmp_path: Path) -> None:
-<<<<<<< HEAD
-    with meter.capture(**setup(tmp_path, duration_s=2.0)) as capture:
-        virtual.instrument.status.report_once(4915, "Attempting to store past capacity of reading buffer", 2)
-=======
     with meter.capture(**setup(tmp_path, trigger=Trigger.external_rising())) as capture:
         with virtual.instrument.lock:
             virtual.instrument.status.report_once(4915, "Attempting to store past capacity of reading buffer", 2)
         virtual.line(1)
->>>>>>> issue5-E
         with pytest.raises(CaptureInvalid, match="readings discarded, the buffer being full"):
             capture.result(timeout_s=10)
     assert [entry.split(";")[0] for entry in meter.errors] == [
