@@ -266,10 +266,10 @@ class Finder:
 
 def limited(table: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return *table* with what is beyond the instrument's limit reading as too much (SCPI's 9.9e37)."""
-    limited = table.copy()
-    widest = limited[(RANGES - 1) << RANGE_SHIFT : RANGES << RANGE_SHIFT]
+    copy = table.copy()
+    widest = copy[(RANGES - 1) << RANGE_SHIFT : RANGES << RANGE_SHIFT]
     widest[widest > MAX_A] = 10 * OVERLOAD_READING
-    return limited
+    return copy
 
 
 def _samples(piece: Words | Lost) -> int:
