@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from rig.energy import Contribution
-from rig.energy import Measurement as Figure
+from rig.energy import Measurement
 from rig.energy.battery import DAY_S, YEAR_S, Life, Projection, Share, UsageProfile, project
-from rig.reports.model import Measurement, Run, Usage
+from rig.reports.figures import figure_of
+from rig.reports.model import Run, Usage
 from rig.reports.text import NBSP, number
 
 _COLOURS = {
@@ -75,21 +75,13 @@ def _projected(usage: Usage, run: Run) -> tuple[UsageProfile | None, Projection]
     return profile, project(profile, measured_figures(run), voltage_v)
 
 
-def measured_figures(run: Run) -> dict[str, Figure]:
+def measured_figures(run: Run) -> dict[str, Measurement]:
     """Return the first measurement of each name that has an uncertainty."""
-    figures: dict[str, Figure] = {}
+    figures: dict[str, Measurement] = {}
     for row in run.measurements:
         if row.value is not None and row.expanded_uncertainty is not None:
-            figures.setdefault(row.name, _figure(row, row.value))
+            figures.setdefault(row.name, figure_of(row, row.value))
     return figures
-
-
-def _figure(row: Measurement, value: float) -> Figure:
-    budget = tuple(
-        Contribution(line.source, line.standard_uncertainty or 0.0, line.unit, "A" if line.kind == "A" else "B")
-        for line in row.budget
-    )
-    return Figure(row.name, value, row.unit, row.expanded_uncertainty, row.k, budget)
 
 
 def _row(usage: Usage, profile: UsageProfile | None, projection: Projection) -> Row:

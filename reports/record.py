@@ -147,8 +147,8 @@ def _run(directory: Path, events: list[Fields], *, cut: bool, damaged_lines: int
 _INCIDENTS = {"bench_error": "bench error", "retry": "retried", "instrument_errors": "instrument errors"}
 _KNOWN = {
     *("run_start", "run_end", "worker_start", "worker_end", "requirement", "limits", "bench", "flashed", "mark"),
-    *("test_start", "test_end", "check", "measurement", "regression", "waveform", "phases", "packets", "attempts"),
-    *("exchange", "observation", "key_log", "ranges", "usage_profile", *_INCIDENTS),
+    *("test_start", "test_end", "check", "measurement", "regression", "waveform", "alignment", "phases", "packets"),
+    *("attempts", "exchange", "observation", "key_log", "ranges", "usage_profile", *_INCIDENTS),
 }
 
 

@@ -7,7 +7,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from rig.bench.config import AnyBoard, BenchConfig, BoardConfig, MeterConfig, NetworkBoardConfig, RouterConfig, read_psk
+from rig.bench.config import (
+    AnyBoard,
+    BenchConfig,
+    BoardConfig,
+    MeterConfig,
+    NetworkBoardConfig,
+    RouterConfig,
+    load_bench,
+    read_psk,
+)
 from rig.board import Board, BoardLock, CommandPower, Console, FlashReport, Mark, Provisioning, SerialPort, Step
 from rig.errors import ConfigError
 from rig.formats.flasher_args import ImageSet, read_image_set
@@ -226,6 +235,16 @@ def meter_of(config: MeterConfig, path: Path, on_errors: Callable[[list[str]], N
         on_errors,
         Output(output.voltage_v, output.current_limit_a) if output else None,
     )
+
+
+@contextmanager
+def fed(board: BoardConfig, path: Path) -> Iterator[None]:
+    """Keep the meter open while the block runs that is the supply of *board*, where one is: it switches it on."""
+    feeding = [meter for meter in load_bench(path).meters if meter.name == board.meter and meter.output is not None]
+    with ExitStack() as stack:
+        for meter in feeding:
+            stack.enter_context(meter_of(meter, path))
+        yield
 
 
 def provisioning_of(board: BoardConfig, path: Path) -> Provisioning:

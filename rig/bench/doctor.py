@@ -44,10 +44,11 @@ def examine(path: Path, log_directory: Path) -> list[Finding]:
     except RigError as error:
         return [Finding("bench file", "is valid", False, str(error))]
     findings = [Finding("bench file", "is valid", True, f"{path}: {_inventory(config)}")]
-    for board in config.boards:
-        findings += _board(board, path, log_directory)
+    # The meters first: one that feeds a board switches it on.
     for meter in config.meters:
         findings += _meter(meter, path)
+    for board in config.boards:
+        findings += _board(board, path, log_directory)
     for router in config.routers:
         findings.append(_check(router.name, "answers on its control connection", partial(_hello, router)))
     return findings

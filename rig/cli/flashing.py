@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from rig.bench.bench import board_of, provisioning_of
+from rig.bench.bench import board_of, fed, provisioning_of
 from rig.bench.config import BoardConfig, load_bench
 from rig.board import Board, FlashedPart, FlashReport
 from rig.errors import ConfigError, DeviceError, RigError
@@ -76,7 +76,7 @@ def _with_each(
     """Open each board and do *action* with it; when this returns, all is done."""
 
     def open_and_act(config: BoardConfig) -> Result:
-        with board_of(config, bench_file, logs / f"flash-{config.name}.log") as board:
+        with board_of(config, bench_file, logs / f"flash-{config.name}.log") as board, fed(config, bench_file):
             return action(config, board)
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from rig.bench.bench import board_of
+from rig.bench.bench import board_of, fed
 from rig.bench.config import BoardConfig, load_bench
 from rig.board import SecurityFuses, read_fuses_at
 from rig.errors import ConfigError
@@ -34,7 +34,7 @@ def _of_bench(bench: Path | None, name: str | None) -> Iterator[tuple[str, Secur
     assert bench is not None
     with tempfile.TemporaryDirectory(prefix="rig-fuses-") as logs:
         for board in _chosen(bench, name):
-            with board_of(board, bench, Path(logs) / f"console-{board.name}.log") as opened:
+            with board_of(board, bench, Path(logs) / f"console-{board.name}.log") as opened, fed(board, bench):
                 yield board.name, opened.fuses()
 
 

@@ -16,7 +16,6 @@ from rig.energy.phases import Mark, Phase, phases_between, phases_of
 from rig.energy.recording import Header, RecordingWriter, load_recording
 from rig.energy.regression import Difference, compare
 from rig.energy.uncertainty import (
-    MOST_LOST,
     Contribution,
     Measurement,
     charge,
@@ -38,7 +37,6 @@ from rig.energy.waveform import (
 )
 
 __all__ = [
-    "MOST_LOST",
     "AlignmentError",
     "AmbiguousMatch",
     "Bounds",

@@ -8,14 +8,14 @@ linearly, what differs from one measurement to the next adds in squares.
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, PositiveFloat, model_validator
 
-from rig.energy.uncertainty import Measurement
+from rig.energy.uncertainty import Contribution, Measurement, measured
 from rig.formats.checked_yaml import CheckedModel, load_checked
 
 DAY_S = 86_400.0
@@ -126,12 +126,12 @@ def project(profile: UsageProfile, figures: Mapping[str, Measurement], supply_vo
     if missing := tuple(dict.fromkeys(unknown)):
         return Projection(None, missing)
     currents = [(term, term.factor * figures[term.figure].value) for term in terms]
-    k = max([2.0, *(figures[term.figure].k or 0.0 for term in terms)])
-    expanded_a = k * _standard_uncertainty(terms, figures)
+    used_a = measured("mean_current", sum(amps for _, amps in currents), "A", tuple(_budget(terms, figures)))
+    expanded_a, k = used_a.expanded_uncertainty or 0.0, used_a.k or 0.0
     battery = profile.battery
     usable_c = battery.capacity_mah * COULOMB_PER_MAH * battery.usable_share
     lost_a = battery.capacity_mah * COULOMB_PER_MAH * battery.self_discharge_percent_per_year / 100 / YEAR_S
-    total_a = lost_a + sum(current_a for _, current_a in currents)
+    total_a = lost_a + used_a.value
     if total_a <= 0:
         return Projection(None, tuple(dict.fromkeys(term.figure for term in terms)))
     years = usable_c / total_a / YEAR_S
@@ -178,20 +178,24 @@ def _is_known(figure: Measurement | None) -> bool:
     return figure is not None and figure.expanded_uncertainty is not None
 
 
-def _standard_uncertainty(terms: list[_Term], figures: Mapping[str, Measurement]) -> float:
-    """Return that of the mean current, in ampere.
+def _shared_source(source: str) -> str:
+    """Return a source without its range: all ranges of a meter may have one reference (see energy.uncertainty)."""
+    return source.partition(",")[0]
 
-    Contributions of type B with one source are taken as fully correlated between figures: so they are for the gain of
-    one meter and for the supply's voltage, and for the others this is the safe bound.
+
+def _budget(terms: Sequence[_Term], figures: Mapping[str, Measurement]) -> Iterator[Contribution]:
+    """Yield the contributions to the mean current, in ampere.
+
+    What is the same in every repeat of a measurement is the same in all that one meter has measured: it adds linearly
+    between figures, a source at a time. So it is for gain and supply voltage; for the rest it is the safe bound.
     """
     shared: dict[str, float] = defaultdict(float)
-    squares = 0.0
     for figure in dict.fromkeys(term.figure for term in terms):
         factor = sum(term.factor for term in terms if term.figure == figure)
         for row in figures[figure].budget:
             share_a = factor * row.standard_uncertainty
-            if row.kind == "B":
-                shared[row.source] += share_a
+            if row.systematic:
+                shared[_shared_source(row.source)] += share_a
             else:
-                squares += share_a**2
-    return math.sqrt(squares + sum(share_a**2 for share_a in shared.values()))
+                yield replace(row, source=f"{figure}: {row.source}", standard_uncertainty=share_a, unit="A")
+    yield from (Contribution(source, share_a, "A", "B") for source, share_a in shared.items())

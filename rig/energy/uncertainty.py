@@ -15,7 +15,16 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rig.energy.waveform import InvalidRecording, RangeAccuracy, RangeShare, Supply, Waveform, WaveformError, Window
+from rig.energy.waveform import (
+    InvalidRecording,
+    RangeAccuracy,
+    RangeShare,
+    Statistics,
+    Supply,
+    Waveform,
+    WaveformError,
+    Window,
+)
 from rig.errors import BenchError
 
 ROOT_3 = math.sqrt(3)
@@ -31,6 +40,10 @@ MANY = 10_000
 #: The share of a window that may be lost. Up to it the worst state that was seen bounds what was missed; a recording
 #: that lost more is invalid, and its uncertainty is not made wider.
 MOST_LOST = 0.01
+#: Samples looked at at a time.
+CHUNK = 1 << 20
+#: Samples of a measured voltage that tell its mean.
+VOLTAGE_SAMPLES = 1000
 #: Sub-windows whose means tell the noise where no document does, and how many samples that takes.
 BATCHES = 20
 NO_DOCUMENT = "the meter has no accuracy document: name one (accuracy:)"
@@ -43,8 +56,11 @@ TIMEBASE = "time base"
 SUPPLY = "supply voltage"
 VOLTAGE_GAIN = "voltage gain"
 VOLTAGE_OFFSET = "voltage offset"
+VOLTAGE_NOISE = "voltage noise"
 SERIES = "series resistance"
 LOST = "lost samples"
+UNSEEN = "current between the apertures"
+SPREAD = "spread of"
 ALIGNMENT = "alignment to the rig's clock"
 START_EDGE = "start edge"
 END_EDGE = "end edge"
@@ -142,7 +158,7 @@ def mean_current(name: str, window: Window) -> Measurement:
 
     A clock that runs wrong scales the duration as it does the charge, so that a mean current does not see it.
     """
-    return _of_window(name, "A", window, _charge, lambda of: (1 - of.statistics.gap_share) ** -1 / of.duration_s)
+    return _of_window(name, "A", window, _charge, _per_second)
 
 
 def energy(name: str, window: Window, supply: Supply) -> Measurement:
@@ -152,7 +168,8 @@ def energy(name: str, window: Window, supply: Supply) -> Measurement:
     point, or else the voltage of *supply*. The integral is exact per sample.
     """
     statistics, parts = window.statistics, _parts(window)
-    measurement = _of_window(name, "J", window, lambda part: _energy(part, supply), _filled)
+    voltage_v = _mean_voltage_v(window, supply)
+    measurement = _of_window(name, "J", window, lambda part: _energy(part, voltage_v), _filled)
     filled = _filled(window)
     budget = list(measurement.budget)
     if statistics.sense_j is None:
@@ -163,6 +180,9 @@ def energy(name: str, window: Window, supply: Supply) -> Measurement:
         offset_v = max(one.voltage_offset_v for one in figures)
         budget.append(_systematic(VOLTAGE_GAIN, statistics.sense_j * filled * gain_rel, "J"))
         budget.append(_systematic(VOLTAGE_OFFSET, statistics.charge_c * filled * offset_v, "J"))
+    if statistics.sense_j is not None:
+        noise_j = _voltage_noise_v(window) * math.sqrt(statistics.square_a2s * window.waveform.interval_s) * filled
+        budget.append(Contribution(VOLTAGE_NOISE, noise_j, "J", "A", systematic=False))
     if figures:
         # The leads are in series with the shunt of every range: what is wrong with them adds linearly.
         burden = sum(part.share.square_a2s * part.figures.series_uncertainty_ohm for part in parts if part.figures)
@@ -181,21 +201,25 @@ def mean_of_readings(name: str, waveform: Waveform) -> Measurement:
         WaveformError: fewer than two readings, which have no spread.
         InvalidRecording: the instrument calls the readings invalid.
     """
-    _refuse_invalid(waveform, 0.0)
-    readings = waveform.samples.astype(np.float64)
+    window = waveform.whole()
+    statistics = window.statistics
+    _refuse_invalid(waveform, statistics.gap_share)
+    readings = waveform.samples[np.isfinite(waveform.samples)].astype(np.float64)
     if len(readings) < 2:
         raise WaveformError(f"{name}: the mean of {len(readings)} readings has no known spread: take at least two")
-    mean_a = float(readings.mean())
     seen = readings
     if len(readings) >= 2 * BATCHES:
         seen = np.array([batch.mean() for batch in np.array_split(readings, BATCHES)])
-    window = waveform.whole()
     parts = _parts(window)
-    effects = [_scaled(_charge(part), 1 / window.duration_s) for part in parts]
-    budget = [_spread("spread of the readings", seen, "A"), *_of_ranges(parts, effects, "A")]
+    effects = [_scaled(_charge(part), _per_second(window)) for part in parts]
+    budget = [_spread(f"{SPREAD} the readings", seen, "A"), *_of_ranges(parts, effects, "A")]
+    budget += _lost(statistics, 1.0, "A")
     figures = [part.figures for part in parts if part.figures is not None]
     ranges_a = tuple(waveform.ranges_a[index] for index in window.by_range)
-    return _stated(Measurement(name, mean_a, "A", None, None, (), ranges_a=ranges_a), budget, figures, NEEDED["A"])
+    plain = Measurement(
+        name, float(readings.mean()), "A", None, None, (), ranges_a=ranges_a, gap_share=statistics.gap_share
+    )
+    return _stated(plain, budget, figures, NEEDED["A"])
 
 
 def duration(
@@ -241,7 +265,7 @@ def combine_repeats(name: str, repeats: Sequence[Measurement]) -> Measurement:
     )
     budget = list(repeats[0].budget)
     if len(repeats) > 1:
-        spread = _spread(f"spread of {len(repeats)} repeats", np.array([repeat.value for repeat in repeats]), unit)
+        spread = _spread(f"{SPREAD} {len(repeats)} repeats", np.array([repeat.value for repeat in repeats]), unit)
         budget = [spread, *_shared(repeats)]
     return _combined(combined, budget, known=all(repeat.expanded_uncertainty is not None for repeat in repeats))
 
@@ -279,15 +303,40 @@ def _charge(part: _Part) -> _Effect:
     return _Effect(part.share.charge_c, part.share.charge_c, part.share.duration_s)
 
 
-def _energy(part: _Part, supply: Supply) -> _Effect:
+def _energy(part: _Part, voltage_v: float) -> _Effect:
+    """Return the effect on an energy; *voltage_v* is the voltage, or the mean of what was measured of it."""
     share, series_ohm = part.share, part.series_ohm
-    sense_j = supply.voltage_v * share.charge_c if share.sense_j is None else share.sense_j
-    voltage_v = sense_j / share.charge_c if share.charge_c else supply.voltage_v
+    sense_j = voltage_v * share.charge_c if share.sense_j is None else share.sense_j
     return _Effect(
         value=sense_j - series_ohm * share.square_a2s,
         per_gain=sense_j - 2 * series_ohm * share.square_a2s,
         per_ampere=voltage_v * share.duration_s - 2 * series_ohm * share.charge_c,
     )
+
+
+def _mean_voltage_v(window: Window, supply: Supply) -> float:
+    """Return the voltage in *window*; of a measured one some samples are enough, as it tells sensitivities only."""
+    voltage = window.waveform.voltage
+    if voltage is None:
+        return supply.voltage_v
+    first, last = math.floor(window.start), math.ceil(window.end)
+    seen = voltage[first : last : max((last - first) // VOLTAGE_SAMPLES, 1)].astype(np.float64)
+    there = seen[np.isfinite(seen)]
+    return float(there.mean()) if len(there) else supply.voltage_v
+
+
+def _voltage_noise_v(window: Window) -> float:
+    """Return the noise of a sample of the voltage, from the median step between some that follow each other.
+
+    The median does not see the steps of the load, which are few. 0.6745 is the median of what is normally distributed,
+    without its sign.
+    """
+    assert window.waveform.voltage is not None
+    first = math.floor(window.start)
+    seen = window.waveform.voltage[first : min(first + VOLTAGE_SAMPLES, math.ceil(window.end))].astype(np.float64)
+    steps = np.abs(np.diff(seen))
+    steps = steps[np.isfinite(steps)]
+    return float(np.median(steps)) / (0.6745 * math.sqrt(2)) if len(steps) else 0.0
 
 
 def _parts(window: Window) -> list[_Part]:
@@ -297,7 +346,13 @@ def _parts(window: Window) -> list[_Part]:
 
 def _filled(window: Window) -> float:
     """Return what makes an integral whole again: lost time counts as if the mean of the rest had flowed."""
-    return 1 / (1 - window.statistics.gap_share)
+    return window.duration_s * _per_second(window)
+
+
+def _per_second(window: Window) -> float:
+    """Return what makes a mean of an integral; nothing is the mean where all samples are lost."""
+    there_s = sum(share.duration_s for share in window.by_range.values())
+    return 1 / there_s if there_s else 0.0
 
 
 def _of_window(
@@ -322,14 +377,45 @@ def _of_window(
     if "time base" in NEEDED[unit] and figures:
         ppm = _timebase_ppm(window.waveform)
         budget.append(_systematic(TIMEBASE, value_of(window) * ppm * 1e-6 / ROOT_3, unit))
-    if statistics.gap_share:
-        worst_a = max(statistics.max_a - statistics.mean_a, statistics.mean_a - statistics.min_a)
-        half_width = statistics.gap_share * worst_a * abs(sum(effect.per_ampere for effect in effects))
-        budget.append(Contribution(LOST, half_width / ROOT_3, unit, "B", systematic=False))
+    per_ampere = sum(effect.per_ampere for effect in effects)
+    budget += _lost(statistics, per_ampere, unit)
+    budget += _unseen(window, per_ampere, unit)
     budget += _edges(window, unit, value_of)
     ranges_a = tuple(window.waveform.ranges_a[index] for index in window.by_range)
     plain = Measurement(name, value_of(window), unit, None, None, (), ranges_a=ranges_a, gap_share=statistics.gap_share)
     return _stated(plain, budget, figures, NEEDED[unit])
+
+
+def _lost(statistics: Statistics, per_ampere: float, unit: str) -> list[Contribution]:
+    """Return what lost samples may have held: no more than the worst state that was seen, for so long."""
+    if not statistics.gap_share:
+        return []
+    worst_a = max(statistics.max_a - statistics.mean_a, statistics.mean_a - statistics.min_a)
+    half_width = statistics.gap_share * worst_a * abs(per_ampere)
+    return [Contribution(LOST, half_width / ROOT_3, unit, "B", systematic=False)]
+
+
+def _unseen(window: Window, per_ampere: float, unit: str) -> list[Contribution]:
+    """Return what flowed while the meter did not look, where its aperture is shorter than the sample interval.
+
+    A change of the current lies somewhere between two samples, which a rectangular distribution describes. A state
+    that only one sample saw may have been missed as well, or seen twice: it counts with all of its height.
+    """
+    waveform = window.waveform
+    blind_s = waveform.interval_s - waveform.aperture_s
+    if blind_s <= 1e-3 * waveform.interval_s:
+        return []
+    squares = 0.0
+    first, last = math.floor(window.start), math.ceil(window.end)
+    for begin in range(first, last, CHUNK):
+        # Two samples more than the chunk, so that no change on its border is left out.
+        steps = np.diff(waveform.samples[begin : min(begin + CHUNK + 2, last)].astype(np.float64))
+        steps = steps[np.isfinite(steps)]
+        before, after = steps[:-1], steps[1:]
+        alone = np.where(before * after < 0, np.minimum(np.abs(before), np.abs(after)), 0.0)
+        squares += float(steps[:CHUNK] @ steps[:CHUNK]) / 12 + float(alone @ alone)
+    unseen = abs(per_ampere) * _per_second(window) * blind_s * math.sqrt(squares)
+    return [Contribution(UNSEEN, unseen, unit, "B", systematic=False)]
 
 
 def _refuse_invalid(waveform: Waveform, gap_share: float) -> None:
@@ -414,7 +500,7 @@ def _stated(
     missing = [one.not_obtained[figure] for one in figures for figure in needed if figure in one.not_obtained]
     if not figures:
         missing = [NO_DOCUMENT]
-    elif not any(line.source.startswith(NOISE) or line.kind == "A" for line in budget):
+    elif not any(line.source.startswith((NOISE, SPREAD)) for line in budget):
         reason = next(one.not_obtained["noise"] for one in figures if "noise" in one.not_obtained)
         missing.append(f"{reason}, and fewer than {BATCHES} samples do not show it")
     reasons = dict.fromkeys([*missing, *(one.reservation for one in figures if one.reservation)])

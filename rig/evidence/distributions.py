@@ -16,17 +16,21 @@ def upper_tail(t: float, degrees_of_freedom: float = math.inf) -> float:
     """
     if degrees_of_freedom >= MANY:
         return 0.5 * math.erfc(t / math.sqrt(2))
-    half = 0.5 * _incomplete_beta(degrees_of_freedom / (degrees_of_freedom + t * t), degrees_of_freedom / 2, 0.5)
+    whole = degrees_of_freedom + t * t
+    half = 0.5 * _incomplete_beta(degrees_of_freedom / whole, t * t / whole, degrees_of_freedom / 2, 0.5)
     return half if t >= 0 else 1 - half
 
 
-def _incomplete_beta(x: float, a: float, b: float) -> float:
-    """Return I_x(a, b) by its continued fraction (Abramowitz and Stegun 26.5.8), on the side where it converges."""
-    if x <= 0 or x >= 1:
-        return min(max(x, 0.0), 1.0)
-    front = math.exp(a * math.log(x) + b * math.log1p(-x) + math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b))
+def _incomplete_beta(x: float, rest: float, a: float, b: float) -> float:
+    """Return I_x(a, b) by its continued fraction (Abramowitz and Stegun 26.5.8), on the side where it converges.
+
+    *rest* is 1 - x, which has no digits left where x is all but 1.
+    """
+    if x <= 0 or rest <= 0:
+        return 0.0 if x <= 0 else 1.0
+    front = math.exp(a * math.log(x) + b * math.log(rest) + math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b))
     if x > (a + 1) / (a + b + 2):
-        return 1 - front * _continued_fraction(1 - x, b, a) / b
+        return 1 - front * _continued_fraction(rest, b, a) / b
     return front * _continued_fraction(x, a, b) / a
 
 

@@ -16,6 +16,8 @@ AWAKE_A = 1.0
 MAX_STEP = 100.0
 #: The share of a range that the reading may take before that range is entered.
 HEADROOM = 0.5
+#: The same of an instrument that feeds the board: its ranges limit nothing, and too much costs a reading, not a reset.
+FEEDING_HEADROOM = 0.8
 #: The voltage that shunt and leads may take from a sleeping board.
 MAX_BURDEN_V = 0.1
 STEP_APERTURE_S = 0.01
@@ -151,7 +153,8 @@ def _obstacle(meter: Meter, probe: Waveform, next_a: float) -> str:
     highest_a = max(abs(statistics.min_a), abs(statistics.max_a))
     for figures in probe.accuracy:
         highest_a += 3 * (figures.offset_a + highest_a * figures.gain_rel)
-    if highest_a > HEADROOM * next_a:
+    headroom = FEEDING_HEADROOM if meter.capabilities.output else HEADROOM
+    if highest_a > headroom * next_a:
         return f"up to {highest_a:.3g} A does not fit the {next_a:g} A range with room to spare"
     if meter.accuracy is None:
         return ""

@@ -1,7 +1,7 @@
 """Boot, sleep and whole cycles of waking and sleeping: ENE-01, ENE-12, ENE-20."""
 
-from dataclasses import replace
-from math import hypot
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ from rig.board import Board, Console
 from rig.clock import now_s
 from rig.coap.probe import Prober
 from rig.energy import Bounds, Contribution, Mark, Measurement, Phase, Waveform, charge, combine_repeats, energy
+from rig.energy.regression import compare
 from rig.energy.uncertainty import measured
 from rig.errors import DeviceError
 from rig.evidence.declaration import Declaration
@@ -26,11 +27,12 @@ BOOTS = 3
 BOOT_S = 2.5
 FINE_S = 200e-6
 CYCLES = 3
-CYCLE_SLEEP_S = 3.0
+CYCLE_SLEEP_S = 4.0
 """Long enough to step the range down, read, and step it up again before the wake."""
 CYCLE_FLOOR_S = 0.4
 BOOTLOADER_S, AWAKE_S = 0.6, 1.3
 """What is recorded before and after the edge of a wake: ROM and bootloader, and all that the board is awake for."""
+LATEST_S = 1.5
 FLOOR_SLEEP_S = 5.0
 FLOOR_S = 1.5
 WANTED = 0.005
@@ -88,46 +90,63 @@ def test_mean_current_of_whole_cycles(
     cycles: list[Measurement] = []
     evidence: list[Path] = []
     for _ in range(CYCLES):
+        _refuse_late(measure, "ENE-20", slept_s)
         floor, readings = measure.floor("asleep", wanted=WANTED, max_duration_s=CYCLE_FLOOR_S)
-        with triggered(measure, "awake", AWAKE_S, before_s=BOOTLOADER_S, interval_s=FINE_S) as current:
-            armed_s = now_s()
-            woke_s = console.wait_line(WAKE, since_s=slept_s, timeout_s=2 * CYCLE_SLEEP_S).at_s
-            if woke_s < armed_s:
-                told = f"it woke {woke_s - slept_s:.2f} s after it went to sleep, before the range was raised"
-                measure.inconclusive("ENE-20", "the range is raised before the wake", observed=told)
-            boot = console.wait_mark("boot", since_s=slept_s)
-            console.wait_mark("network_up", since_s=boot.at_s)
-            with coap.session() as session:
-                session.get(probe.life)
-            next_s = put_to_sleep(coap, console, deep_sleep_of(dut), CYCLE_SLEEP_S)
-            recorded = current.result(timeout_s=AWAKE_S + 10)
-        asleep_again = next(mark for mark in reversed(console.marks()) if mark.name == "sleep_entry")
-        waveform = measure.align(recorded, boot, Bounds(woke_s - CONSOLE_LATENCY_S, boot.at_s, "the wake's text"))
-        edge_s = _edge_s(waveform)
-        down_s = edge_s + (asleep_again.device_us - boot.device_us) * 1e-6
-        awake = Phase("awake", Mark("ROM", woke_s, CONSOLE_LATENCY_S), Mark("sleep entry", down_s, CRYSTAL_S))
-        file = measure.keep(waveform, [awake])
-        measure.ranges([_awake_row(awake, waveform)])
-        cycles.append(_cycle(floor, charge("charge", awake.window(waveform)), woke_s - slept_s, next_s - slept_s))
+        woken = _woken(coap, probe, console, dut, measure, slept_s)
+        file = measure.keep(woken.waveform, [woken.awake])
+        measure.ranges([_awake_row(woken)])
+        cycles.append(_cycle(floor, woken, slept_s))
         evidence += [readings, file]
-        slept_s = next_s
-    cycle_s = CYCLE_SLEEP_S
+        slept_s = woken.slept_s
     measure(
         "ENE-20",
         combine_repeats("duty_cycle_current", cycles),
         evidence=evidence,
         notes=[
-            f"mean of {CYCLES} cycles: {cycle_s:g} s of sleep, boot, a handshake with a request, one with the request "
-            "to sleep",
+            f"mean of {CYCLES} cycles: {CYCLE_SLEEP_S:g} s of sleep, boot, a handshake with a request, one with the "
+            "request to sleep",
             "asleep on the range that fits, awake on one on which the board can transmit",
         ],
     )
+
+
+@dataclass(frozen=True)
+class Woken:
+    """What a board did between two sleeps; ``woke_s`` and ``slept_s`` are those instants as the console told them."""
+
+    waveform: Waveform
+    awake: Phase
+    woke_s: float
+    slept_s: float
+
+
+def _woken(coap: Coaps, probe: Prober, console: Console, dut: Declaration, measure: Measure, slept_s: float) -> Woken:
+    """Wait for the wake of a board that sleeps since *slept_s*, ask it something, and put it to sleep again."""
+    with triggered(measure, "awake", AWAKE_S, before_s=BOOTLOADER_S, interval_s=FINE_S) as current:
+        armed_s = now_s()
+        woke_s = console.wait_line(WAKE, since_s=slept_s, timeout_s=2 * CYCLE_SLEEP_S).at_s
+        if woke_s < armed_s:
+            told = f"it woke {woke_s - slept_s:.2f} s after it went to sleep, before the range was raised"
+            measure.inconclusive("ENE-20", "the range is raised before the wake", observed=told)
+        boot = console.wait_mark("boot", since_s=slept_s)
+        console.wait_mark("network_up", since_s=boot.at_s)
+        with coap.session() as session:
+            session.get(probe.life)
+        again_s = put_to_sleep(coap, console, deep_sleep_of(dut), CYCLE_SLEEP_S)
+        recorded = current.result(timeout_s=AWAKE_S + 10)
+    asleep_again = next(mark for mark in reversed(console.marks()) if mark.name == "sleep_entry")
+    waveform = measure.align(recorded, boot, Bounds(woke_s - CONSOLE_LATENCY_S, boot.at_s, "the wake's text"))
+    # The board's own clock tells the time between the trigger's edge and its going to sleep.
+    down_s = _edge_s(waveform) + (asleep_again.device_us - boot.device_us) * 1e-6
+    awake = Phase("awake", Mark("ROM", woke_s, CONSOLE_LATENCY_S), Mark("sleep entry", down_s, CRYSTAL_S))
+    return Woken(waveform, awake, woke_s, again_s)
 
 
 def _floor(coap: Coaps, console: Console, dut: Declaration, measure: Measure, name: str) -> tuple[Floor, Path]:
     """Measure the deep sleep that a session of its own begins, and see the board wake after it."""
     coap.prove_alive()
     slept_s = put_to_sleep(coap, console, deep_sleep_of(dut), FLOOR_SLEEP_S)
+    _refuse_late(measure, "ENE-01", slept_s)
     floor, readings = measure.floor(f"asleep-{name}", wanted=WANTED, max_duration_s=FLOOR_S)
     woke_s = console.wait_line(WAKE, since_s=slept_s, timeout_s=2 * FLOOR_SLEEP_S).at_s
     console.wait_mark("network_up", since_s=woke_s)
@@ -137,25 +156,19 @@ def _floor(coap: Coaps, console: Console, dut: Declaration, measure: Measure, na
     return floor, readings
 
 
+def _refuse_late(measure: Measure, requirement: str, slept_s: float) -> None:
+    """Leave the range as it is where the board would wake on a narrow one, which takes its supply away."""
+    late_s = now_s() - slept_s
+    if late_s > LATEST_S:
+        told = f"the session that asked for sleep was over {late_s:.1f} s after the board slept"
+        measure.inconclusive(requirement, "the sleep is measured from its beginning", observed=told)
+
+
 def _rise(before: Floor, after: Floor) -> Measurement:
-    """Return how much more *after* is than *before*: on one range their offset drops out, and gain acts on the rise."""
-    one, other = before.measurement("sleep"), after.measurement("sleep")
-    rise_a = other.value - one.value
-    known = one.expanded_uncertainty is not None and other.expanded_uncertainty is not None
-    budget = [_spread(one), _spread(other)]
-    for source in dict.fromkeys(row.source for row in (*one.budget, *other.budget) if row.kind == "B"):
-        shares = [_of(source, measurement) for measurement in (one, other)]
-        same = before.range_a == after.range_a
-        budget.append(Contribution(source, abs(shares[1] - shares[0]) if same else hypot(*shares), "A", "B"))
-    return measured("sleep_current_rise", rise_a, "A", budget, known=known)
-
-
-def _spread(measurement: Measurement) -> Contribution:
-    return next(row for row in measurement.budget if row.kind == "A")
-
-
-def _of(source: str, measurement: Measurement) -> float:
-    return sum(row.standard_uncertainty for row in measurement.budget if row.source == source)
+    """Return how much more *after* is than *before*; what one range of a meter does wrong is in both and drops out."""
+    one, other = (floor.measurement("sleep_current_rise") for floor in (before, after))
+    found = compare(other, one, same_meter=before.range_a == after.range_a)
+    return replace(found.difference, reservations=found.reasons)
 
 
 def _edge_s(waveform: Waveform) -> float:
@@ -165,30 +178,59 @@ def _edge_s(waveform: Waveform) -> float:
     return waveform.t0_s + waveform.trigger_index * waveform.interval_s - waveform.trigger_lag_s
 
 
-def _cycle(floor: Floor, awake: Measurement, asleep_s: float, cycle_s: float) -> Measurement:
-    """Return the mean current of a cycle: what is asleep at the floor's current, and the charge *awake*."""
+def _cycle(floor: Floor, woken: Woken, slept_s: float) -> Measurement:
+    """Return the mean current between two sleep entries: asleep at the floor's current, and the charge awake."""
+    asleep_s, cycle_s = woken.woke_s - slept_s, woken.slept_s - slept_s
     if not 0 < asleep_s < cycle_s:
         raise DeviceError(f"asleep for {asleep_s:.3f} s of a cycle of {cycle_s:.3f} s: its marks are out of order")
+    awake = charge("charge", woken.awake.window(woken.waveform))
     sleep = floor.measurement("sleep")
     mean_a = (awake.value + sleep.value * asleep_s) / cycle_s
-    shares = ((awake, 1 / cycle_s), (sleep, asleep_s / cycle_s))
+    doubt_s = CONSOLE_LATENCY_S * 2**0.5 / ROOT_3
     budget = [
-        replace(row, source=f"{what}: {row.source}", standard_uncertainty=row.standard_uncertainty * share, unit="A")
-        for what, (measurement, share) in zip(("awake", "asleep"), shares, strict=True)
+        *_together(awake, 1 / cycle_s, sleep, asleep_s / cycle_s),
+        Contribution("length of the cycle", mean_a * doubt_s / cycle_s, "A", "B", systematic=False),
+    ]
+    return _both("duty_cycle_current", mean_a, budget, awake, sleep)
+
+
+def _together(one: Measurement, share: float, other: Measurement, other_share: float) -> list[Contribution]:
+    """Return the budget of so much of *one* and of *other*, in ampere.
+
+    What is the same in every repeat comes from one meter and adds linearly, a source at a time; the rest is apart.
+    """
+    rows = [
+        replace(row, standard_uncertainty=row.standard_uncertainty * factor, unit="A")
+        for measurement, factor in ((one, share), (other, other_share))
         for row in measurement.budget
     ]
-    doubt_s = CONSOLE_LATENCY_S * 2**0.5 / ROOT_3
-    budget.append(Contribution("length of the cycle", mean_a * doubt_s / cycle_s, "A", "B", systematic=False))
-    known = awake.expanded_uncertainty is not None and sleep.expanded_uncertainty is not None
-    return measured("duty_cycle_current", mean_a, "A", budget, known=known)
+    same: dict[str, Contribution] = {}
+    for row in rows:
+        if row.systematic:
+            before = same[row.source].standard_uncertainty if row.source in same else 0.0
+            same[row.source] = replace(row, standard_uncertainty=before + row.standard_uncertainty)
+    return [*same.values(), *(row for row in rows if not row.systematic)]
 
 
-def _awake_row(awake: Phase, waveform: Waveform) -> dict[str, object]:
+def _both(
+    name: str, value_a: float, budget: Sequence[Contribution], one: Measurement, other: Measurement
+) -> Measurement:
+    """Return what was made of two measurements, with what speaks against a verdict on either."""
+    known = one.expanded_uncertainty is not None and other.expanded_uncertainty is not None
+    return replace(
+        measured(name, value_a, "A", budget, known=known),
+        reservations=tuple(dict.fromkeys((*one.reservations, *other.reservations))),
+        ranges_a=tuple(sorted({*one.ranges_a, *other.ranges_a})),
+        gap_share=max(one.gap_share, other.gap_share),
+    )
+
+
+def _awake_row(woken: Woken) -> dict[str, object]:
     return {
         "what": "awake",
-        "range_a": waveform.range_a,
-        "start_s": awake.start.t_s,
-        "end_s": awake.end.t_s,
-        "mean_a": awake.window(waveform).statistics.mean_a,
+        "range_a": woken.waveform.range_a,
+        "start_s": woken.awake.start.t_s,
+        "end_s": woken.awake.end.t_s,
+        "mean_a": woken.awake.window(woken.waveform).statistics.mean_a,
         "note": "boot, two handshakes, a request, and the request to sleep",
     }

@@ -13,7 +13,7 @@ from rig.coap import Session
 from rig.coap.probe import Observation, Prober, ProbeSession, request
 from rig.dtls import coap as messages
 from rig.dtls.client import NotVerified, Refused, Silence, Timers
-from rig.dtls.connection import EXTENSIONS, ResumableSession
+from rig.dtls.connection import EXTENSIONS
 from rig.dtls.conversation import Script, Wait
 from rig.dtls.extensions import SessionTicket, pairs
 from rig.dtls.suites import SUITES
@@ -201,20 +201,21 @@ def _with_wrong_key(probe: Prober) -> Iterator[None]:
 def _resuming(probe: Prober, means: str) -> Callable[[], AbstractContextManager[None]]:
     """Return what takes up the session that is left by a full handshake made now."""
     offer = EXTENSIONS + pairs(SessionTicket()) if means == "ticket" else EXTENSIONS
-    kept: list[ResumableSession] = []
+    first = probe.client(hello_extensions=offer)
+    with probe.session(first):
+        pass
+    kept = first.session
+    if not (kept.ticket if means == "ticket" else kept.session_id):
+        raise DeviceError(f"no {means} was handed out, though resumption by it is declared")
 
     @contextmanager
     def resumed() -> Iterator[None]:
-        client = probe.client(hello_extensions=offer, resume=kept[-1])
+        client = probe.client(resume=kept)
         with probe.session(client):
             if not client.resumed:
                 raise DeviceError(f"a session offered by {means} led to a full handshake: nothing is resumed")
             yield
 
-    first = probe.client(hello_extensions=offer)
-    with probe.session(first):
-        pass
-    kept.append(first.session)
     return resumed
 
 

@@ -9,7 +9,6 @@ from rig.bench.bench import Bench
 from rig.board import Console
 from rig.clock import now_s
 from rig.energy import Bounds, Mark, Measurement, Phase, Waveform, combine_repeats, energy
-from rig.energy.uncertainty import measured
 from rig.errors import DeviceError
 from rig.fixtures.measure import Measure
 from rig.meter import Capture as CurrentCapture
@@ -154,5 +153,12 @@ def per(measurement: Measurement, name: str, amount: float, unit: str) -> Measur
     budget = [
         replace(one, standard_uncertainty=one.standard_uncertainty / amount, unit=unit) for one in measurement.budget
     ]
-    known = measurement.expanded_uncertainty is not None
-    return measured(name, measurement.value / amount, unit, budget, known=known)
+    doubt = measurement.expanded_uncertainty
+    return replace(
+        measurement,
+        name=name,
+        value=measurement.value / amount,
+        unit=unit,
+        expanded_uncertainty=None if doubt is None else doubt / amount,
+        budget=tuple(budget),
+    )

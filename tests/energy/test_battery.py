@@ -10,7 +10,7 @@ import yaml
 
 from rig.energy import Contribution, Measurement
 from rig.energy.battery import DAY_S, YEAR_S, Life, UsageProfile, load_usage, project
-from rig.energy.uncertainty import measured
+from rig.energy.uncertainty import coverage_factor, measured
 from rig.errors import ConfigError
 from rig.testplans import USAGE
 
@@ -99,9 +99,11 @@ def test_the_gain_of_one_meter_adds_linearly_and_spreads_add_in_squares() -> Non
 
     shared = with_budget(lambda value, unit: Contribution("meter gain", 0.01 * value, unit, "B"))
     assert shared.expanded_uncertainty_a == pytest.approx(2 * 0.01 * (sleep_a + handshakes_a))
-    spread = with_budget(lambda value, unit: Contribution("spread", 0.01 * value, unit, "A", degrees_of_freedom=4))
-    assert spread.k == pytest.approx(2.87)
-    assert spread.expanded_uncertainty_a == pytest.approx(2.87 * 0.01 * math.hypot(sleep_a, handshakes_a))
+    spread = with_budget(lambda value, unit: Contribution("spread", 0.01 * value, unit, "A", False, 4))
+    parts = [0.01 * sleep_a, 0.01 * handshakes_a]
+    freedom = math.hypot(*parts) ** 4 / sum(part**4 / 4 for part in parts)
+    assert spread.k == coverage_factor(freedom)
+    assert spread.expanded_uncertainty_a == pytest.approx(spread.k * math.hypot(*parts))
 
 
 def test_the_interval_covers_what_the_errors_do() -> None:
@@ -112,7 +114,10 @@ def test_the_interval_covers_what_the_errors_do() -> None:
         gain = draws.normal(0, 0.01)
         spreads = draws.normal(0, 0.02, 2)
         budgets = [
-            (Contribution("meter gain", 0.01 * value, unit, "B"), Contribution("spread", 0.02 * value, unit, "A"))
+            (
+                Contribution("meter gain", 0.01 * value, unit, "B"),
+                Contribution("spread", 0.02 * value, unit, "A", False),
+            )
             for value, unit in ((5e-6, "A"), (0.120, "J"))
         ]
         sleep = figure("deep_sleep_current", 5e-6 * (1 + gain + spreads[0]), "A", *budgets[0])

@@ -122,7 +122,7 @@ def test_few_bursts_state_more_or_refuse() -> None:
     stated = {}
     everything = []
     for count, least_answers in ((3, 0.2), (5, 0.6), (10, 0.8), (100, 1.0)):
-        draws = 100 if count < 100 else 10
+        draws = 80 if count < 100 else 5
         found, _ = study(count, draws)
         assert len(found) >= least_answers * draws
         assert np.abs(found[:, 0, 1]).max() < 5e-3, f"{count} bursts: one was put into a wrong place"
@@ -197,7 +197,7 @@ def test_the_uncertainty_grows_away_from_the_bursts() -> None:
 def test_a_wire_takes_the_least_latency_out_of_the_budget() -> None:
     """What one recording's wire tells of the latency makes the next one of the same bench better."""
     found = []
-    for seed in range(10):
+    for seed in range(5):
         rng = np.random.default_rng([4, seed])
         first, second = steady(rng, 250e-6), steady(rng, 250e-6)
         edge_s = first.to_rig_s(3.0)

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from rig.energy import Measurement, Supply, Waveform, charge, energy, mean_of_readings
+from rig.evidence.verdicts import Limit, State, decide
 from rig.meter import load_accuracy
 from rig.virtual.meter.specification import Specimen, draw_specimen
 from rig.virtual.meter.timeline import Timeline
 from rig.virtual.meter.truevolt.sampler import Acquisition, ReadingMemory, Setup, Source
 
 DOCUMENT = Path("rig/virtual/meter/accuracy-34465a-virtual.yaml")
+ACCURACY = load_accuracy(DOCUMENT)
 SEEDS = 200
 SUPPLY_V = 3.3
 LATENCY_HALF_WIDTH_S = 5e-6
@@ -66,7 +68,7 @@ def record(
     acquisition = Acquisition(setup, timeline, memory, 50_000_000, rng)
     acquisition.advance(10_000_000_000)
     assert acquisition.done
-    accuracy = load_accuracy(DOCUMENT).of_range(range_a, interval_s)
+    accuracy = ACCURACY.of_range(range_a, interval_s)
     samples = memory.all().astype(np.float32)
     recorded = Waveform(samples, interval_s, interval_s, (range_a,), (accuracy,), trigger_index=0, trigger_lag_s=5e-6)
     return recorded.aligned(0.1, LATENCY_HALF_WIDTH_S)
@@ -112,3 +114,30 @@ def test_charge_and_energy_are_within_their_stated_uncertainty() -> None:
 
 def test_a_sleep_floor_is_within_its_stated_uncertainty() -> None:
     assert_honest(np.array([one_floor(seed) for seed in range(SEEDS)]))
+
+
+def floor_of_5_microampere(seed: int, range_a: float) -> Measurement:
+    rng = np.random.default_rng(seed)
+    specimen = draw_specimen(DOCUMENT, rng)
+    return mean_of_readings("floor", record(specimen, rng, [(0, 5e-6)], range_a, (0.02, 50)))
+
+
+def test_deep_sleep_is_within_two_percent_on_a_suitable_range() -> None:
+    limit = Limit("floor", "A", max=10e-6)
+    for seed in range(SEEDS):
+        floor = floor_of_5_microampere(seed, 100e-6)
+        assert floor.expanded_uncertainty is not None
+        assert floor.value == pytest.approx(5e-6, rel=0.02)
+        assert floor.expanded_uncertainty < 0.02 * 5e-6
+        assert decide(floor.value, floor.expanded_uncertainty, limit).state is State.PASS
+
+
+def test_deep_sleep_on_an_unsuitable_range_is_a_value_with_its_uncertainty_and_no_verdict() -> None:
+    for seed in range(20):
+        floor = floor_of_5_microampere(seed, 1.0)
+        assert floor.expanded_uncertainty is not None
+        assert abs(floor.value - 5e-6) <= floor.expanded_uncertainty
+        assert floor.expanded_uncertainty > 100e-6
+        found = decide(floor.value, floor.expanded_uncertainty, Limit("floor", "A", max=10e-6))
+        assert found.state is State.INCONCLUSIVE
+        assert "too large to judge" in found.reason

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from rig.energy import (
-    MOST_LOST,
     Contribution,
     InvalidRecording,
     Mark,
@@ -244,19 +243,19 @@ def holey(lost: int) -> Waveform:
 
 
 def test_lost_samples_are_bounded_by_the_worst_state() -> None:
-    result = charge("q", holey(50).whole(most_lost=MOST_LOST))
+    result = charge("q", holey(50).whole())
     mean_a = (1000 * 0.3 + 8950 * 0.1) / 9950
     assert result.value == pytest.approx(mean_a, rel=1e-6)  # one second, the lost part filled with the mean
     assert result.gap_share == pytest.approx(0.005)
     assert budget(result)["lost samples"] == pytest.approx(0.005 * (0.3 - mean_a) / math.sqrt(3), rel=1e-6)
-    assert mean_current("i", holey(50).whole(most_lost=MOST_LOST)).value == pytest.approx(mean_a, rel=1e-6)
+    assert mean_current("i", holey(50).whole()).value == pytest.approx(mean_a, rel=1e-6)
 
 
 def test_more_than_the_stated_share_lost_is_invalid_and_not_wider() -> None:
-    assert charge("q", holey(100).whole(most_lost=0.5)).expanded_uncertainty is not None
+    assert charge("q", holey(100).whole()).expanded_uncertainty is not None
     for measure in (charge, mean_current):
         with pytest.raises(InvalidRecording, match=r"1\.01% of it are lost, more than 1%"):
-            measure("q", holey(101).whole(most_lost=0.5))
+            measure("q", holey(101).whole())
 
 
 def test_what_the_instrument_calls_invalid_is_not_measured() -> None:
@@ -341,3 +340,70 @@ def test_readings_on_several_ranges_have_the_figures_of_those_in_use() -> None:
     result = mean_of_readings("i", Waveform(readings, 0.02, 0.02, (1e-3, 1.0), (FINE, ACCURACY), spans=spans))
     assert budget(result)["meter offset"] == pytest.approx(1e-8)
     assert result.ranges_a == (1e-3,)
+
+
+def test_a_mark_that_may_lie_in_a_gap_counts_all_that_it_may_hide() -> None:
+    wave = replace(holey(50), t0_s=0.0)
+    result = charge("q", wave.window(0.4985, 0.4999, end_uncertainty_s=2e-3))
+    assert budget(result)["end edge"] > 0
+
+
+def test_readings_of_which_some_are_lost() -> None:
+    readings = np.full(200, 5e-6, np.float32)
+    readings[:100] = 7e-6
+    readings[150:152] = np.nan
+    wave = Waveform(readings, 0.02, 0.02, (1e-3,), (FINE,), gaps=((150, 2),))
+    result = mean_of_readings("i", wave)
+    mean_a = (100 * 7e-6 + 98 * 5e-6) / 198
+    assert result.value == pytest.approx(mean_a, rel=1e-6)
+    assert budget(result)["lost samples"] == pytest.approx(0.01 * (mean_a - 5e-6) / math.sqrt(3), rel=1e-5)
+    with pytest.raises(InvalidRecording, match=r"66\.67%"):
+        mean_of_readings("i", replace(wave, samples=np.array([1e-6, np.nan, np.nan], np.float32), gaps=((1, 2),)))
+
+
+def test_what_flows_between_the_apertures_is_in_the_budget() -> None:
+    """Bursts of a third of a millisecond, looked at for five microseconds every millisecond."""
+    rng = np.random.default_rng(8)
+    exact = replace(ACCURACY, gain_rel=0.0, offset_a=0.0, noise_rms_a=1e-9, timebase_ppm=0.0)
+    grid_s = np.arange(500) * 1e-3
+    within, stated = 0, []
+    for _ in range(400):
+        starts_s = np.sort(rng.uniform(0, 0.4995, 25))
+        widths_s = rng.uniform(0.3e-3, 3e-3, 25)
+        charge_c = 0.005 * 0.5 + 0.3 * float(np.minimum(widths_s, 0.5 - starts_s).sum())
+        current_a = np.full(500, 0.005)
+        for start_s, width_s in zip(starts_s, widths_s, strict=True):
+            current_a[(grid_s >= start_s) & (grid_s < start_s + width_s)] += 0.3
+        wave = Waveform(current_a.astype(np.float32), 1e-3, 5e-6, (1.0,), (exact,))
+        found = charge("q", wave.whole())
+        assert found.expanded_uncertainty is not None
+        within += abs(found.value - charge_c) <= found.expanded_uncertainty
+        stated.append(found.expanded_uncertainty / charge_c)
+    assert within >= 0.93 * 400
+    assert np.median(stated) < 0.25
+    full = replace(wave, aperture_s=1e-3)
+    assert "current between the apertures" not in budget(charge("q", full.whole()))
+
+
+def test_chunks_leave_out_no_change_between_apertures(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = np.random.default_rng(9).normal(0.1, 0.05, 1000).astype(np.float32)
+    wave = Waveform(samples, 1e-3, 5e-6, (1.0,), (ACCURACY,))
+    whole = budget(charge("q", wave.whole()))["current between the apertures"]
+    monkeypatch.setattr("rig.energy.uncertainty.CHUNK", 7)
+    assert budget(charge("q", wave.whole()))["current between the apertures"] == pytest.approx(whole)
+
+
+def test_the_offset_of_a_board_that_takes_nothing_is_that_of_its_voltage() -> None:
+    samples = np.tile(np.array([1e-6, -1e-6], np.float32), 5_000)
+    voltage = np.full(10_000, 3.3, np.float32)
+    voltage[::700] = np.nan
+    wave = Waveform(samples, 1e-4, 1e-4, (1.0,), (ACCURACY,), voltage=voltage)
+    assert budget(energy("e", wave.whole(), Supply(5.0)))["meter offset"] == pytest.approx(3.3e-4, rel=1e-6)
+
+
+def test_noise_of_a_measured_voltage_is_seen_in_it() -> None:
+    rng = np.random.default_rng(11)
+    voltage = (3.3 + rng.normal(0, 2e-3, 20_000) - np.repeat([0, 0.05], 10_000)).astype(np.float32)
+    wave = Waveform(np.full(20_000, 0.1, np.float32), 1e-4, 1e-4, (1.0,), (ACCURACY,), voltage=voltage)
+    seen = budget(energy("e", wave.whole(), Supply(3.3)))["voltage noise"]
+    assert seen == pytest.approx(2e-3 * 0.1 * 2.0 / math.sqrt(20_000), rel=0.15)

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +51,14 @@ class SupplyPlayer:
         return found
 
 
+@contextlib.contextmanager
+def play_board(supply: Path) -> Iterator[SupplyPlayer]:
+    """Be the board at the supply wire *supply*."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as wire:
+        wire.connect(str(supply))
+        yield SupplyPlayer(wire)
+
+
 @dataclass
 class VirtualMeterProcess:
     """A running ``python -m rig.virtual.meter``."""
@@ -59,11 +67,8 @@ class VirtualMeterProcess:
     visa: str
     supply: Path
 
-    @contextlib.contextmanager
-    def board(self) -> Iterator[SupplyPlayer]:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as wire:
-            wire.connect(str(self.supply))
-            yield SupplyPlayer(wire)
+    def board(self) -> contextlib.AbstractContextManager[SupplyPlayer]:
+        return play_board(self.supply)
 
 
 @pytest.fixture
@@ -161,6 +166,12 @@ def feeding(
 def board(virtual: VirtualMeterProcess) -> Iterator[SupplyPlayer]:
     with virtual.board() as player:
         yield player
+
+
+@pytest.fixture
+def connected() -> Callable[[Path], contextlib.AbstractContextManager[SupplyPlayer]]:
+    """Return what plays the board at a supply wire, for a test with meters of its own."""
+    return play_board
 
 
 @pytest.fixture

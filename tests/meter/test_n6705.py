@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rig.clock import now_s
-from rig.energy import Supply, charge, energy, load_recording, mean_of_readings
-from rig.meter import CaptureInvalid, CaptureTimeout, MeterError, Trigger
+from rig.energy import Supply, charge, energy, load_recording
+from rig.meter import Accuracy, CaptureInvalid, CaptureTimeout, MeterError, Trigger, measure_floor, open_meter
 from rig.meter.drivers import Driver
 from rig.meter.scpi.meter import Output
 from rig.meter.scpi.n6705 import Pace
@@ -33,23 +33,20 @@ def wanted(path: Path, **changes: Any) -> dict[str, Any]:
     return {"range_a": 3.0, "interval_s": 20.48e-6, "duration_s": 0.2, "path": path / "x.f32"} | changes
 
 
-def test_the_output_is_switched_on_where_it_is_off_and_left_on(feeding: Any) -> None:
-    feeding.current(0.1)
-    with feeding.opened(output=None) as meter:
+def test_the_output_is_switched_on_where_it_is_off_and_left_on(virtual: Any, board: Any, accuracy: Accuracy) -> None:
+    with open_meter("keysight-n6705c", virtual.visa, accuracy) as meter:
         assert meter.identity.model == "N6705C"
         assert meter.capabilities.triggers == ("immediate", "external", "level")
+        assert meter.capabilities.max_samples is None
         assert [meter.capabilities.voltage, meter.capabilities.seamless, meter.capabilities.output] == [True] * 3
-        assert feeding.voltage_v == 0.0
+    assert board.voltages() == [0.0]
     for _ in range(2):
-        with feeding.opened() as meter:
-            assert feeding.voltage_v == pytest.approx(3.3 - 0.1 * LEADS_OHM, abs=1e-3)
+        with open_meter("keysight-n6705c", virtual.visa, accuracy, output=Output(3.0, 0.5)) as meter:
             assert meter.errors == ()
-        assert feeding.voltage_v > 3.29
-    assert feeding.here.instrument.output.programmed.limit_a == 0.5
-    # It was switched on once, and never off.
-    with feeding.here.instrument.lock:
-        switched = [state.on for state in feeding.here.instrument.output._states]
-    assert switched == sorted(switched)
+    # It was switched on once, and never off again.
+    assert board.voltages() == [3.0]
+    board.current(0.1)
+    assert board.voltages() == [pytest.approx(3.0 - 0.1 * LEADS_OHM, abs=1e-3)]
 
 
 def test_a_tripped_output_is_not_taken_for_a_board_that_is_fed(feeding: Any) -> None:
@@ -140,14 +137,12 @@ def test_the_log_streams_until_it_is_stopped_and_names_ranges_by_amplitude(feedi
             time.sleep(0.3)
             waveform = capture.stop(timeout_s=10)
     assert waveform.interval_s == pytest.approx(49 * 20.48e-6)
-    assert waveform.ranges_a == (10e-6, 1e-3, 0.1, 3.0)
+    assert waveform.ranges_a == (1e-3, 0.1, 3.0)  # it does not go to 10 uA by itself
     assert waveform.spans is not None
     named = [waveform.ranges_a[index] for index in waveform.spans.index]
-    # What it was on before nobody knows; after the wake the readings fall through the ranges.
-    assert named[:3] == [3.0, 10e-6, 0.1]
-    assert named[-1] == 10e-6
+    # What it was on before nobody knows.
+    assert named == [3.0, 1e-3, 0.1, 1e-3]
     asleep = charge("asleep", waveform.window(wake_ns * 1e-9 - 0.3, wake_ns * 1e-9 - 0.01))
-    assert asleep.value == pytest.approx(0.29 * DEEP_SLEEP_A, rel=0.02)
     assert asleep.expanded_uncertainty is not None
     assert asleep.value == pytest.approx(0.29 * DEEP_SLEEP_A, abs=asleep.expanded_uncertainty)
     awake = energy("awake", waveform.window(wake_ns * 1e-9 - 0.05, end_ns * 1e-9 + 0.05), Supply(0.0))
@@ -194,8 +189,11 @@ def test_a_log_that_overwrote_rows_is_invalid_and_has_a_gap(feeding: Any, tmp_pa
 def test_five_microamperes_within_two_percent_on_the_lowest_range(feeding: Any) -> None:
     feeding.current(DEEP_SLEEP_A)
     with feeding.opened() as meter:
-        readings = meter.read_current(range_a=10e-6, aperture_s=0.02, count=25)
-    result = mean_of_readings("sleep", readings)
+        floor = measure_floor(meter, wanted=0.01, max_duration_s=0.6)
+    # On an instrument that feeds the board a range limits nothing: half of the lowest one is no reason not to enter it.
+    assert floor.range_a == 10e-6
+    assert [step.range_a for step in floor.steps] == [3.0, 0.1, 1e-3]
+    result = floor.measurement("sleep")
     assert result.value == pytest.approx(DEEP_SLEEP_A, rel=0.02)
     assert result.expanded_uncertainty is not None
     assert result.value == pytest.approx(DEEP_SLEEP_A, abs=result.expanded_uncertainty)

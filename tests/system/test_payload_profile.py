@@ -37,3 +37,5 @@ def test_payload_encryption_alone_gives_the_rest_away(
     run = rig("run", "--json", "--bench", bench_file, "--flash", "never", "-k", "amplify")
     assert set(verdicts(run)) == {"WIR-06"}
     assert "requests answered" in json.loads(run.stdout)["verdicts"][0]["observed"]
+    run = rig("run", "energy", "--json", "--bench", bench_file, "--flash", "never", "-k", "without_dtls")
+    assert verdicts(run) == {"ENE-16": "pass"}, run.stderr

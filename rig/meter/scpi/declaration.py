@@ -115,8 +115,8 @@ class Status(CheckedModel):
 class Declaration(CheckedModel):
     """The file of one instrument; see :class:`rig.meter.protocol.Capabilities` for what its figures mean.
 
-    ``ranging_settles_s`` is how long after a larger current one that ranges by itself may still be on a wider range;
-    None: nobody knows.
+    Of one that ranges by itself ``seamless_from_a`` is the narrowest range that it goes to so (None: the narrowest of
+    all), and ``ranging_settles_s`` how long after a larger current it may still be on a wider one (None: nobody knows).
     ``readback`` is left out where the instrument does not tell its settings in seconds; its family then asks.
     """
 
@@ -134,6 +134,7 @@ class Declaration(CheckedModel):
     trigger_latency_s: float = Field(0.0, ge=0)
     voltage: bool = False
     seamless: bool = False
+    seamless_from_a: PositiveFloat | None = None
     ranging_settles_s: PositiveFloat | None = None
     output: bool = False
     output_query: str | None = None
@@ -151,6 +152,8 @@ class Declaration(CheckedModel):
             raise ValueError("ranges_a: not ascending")
         if self.safe_range_a not in self.ranges_a:
             raise ValueError("safe_range_a: is none of ranges_a")
+        if self.seamless_from_a not in (None, *self.ranges_a):
+            raise ValueError("seamless_from_a: is none of ranges_a")
         if missing := [source for source in self.triggers if source not in self.commands.trigger]:
             raise ValueError(f"commands.trigger: nothing for {', '.join(missing)}")
         if self.output != (self.output_query is not None):
@@ -159,6 +162,11 @@ class Declaration(CheckedModel):
             if have != bool(getattr(self.commands, group)):
                 raise ValueError(f"{group}: the capability and commands.{group} go together")
         return self
+
+    @property
+    def seamless_ranges_a(self) -> tuple[float, ...]:
+        """Return the ranges that the instrument goes to by itself."""
+        return tuple(one for one in self.ranges_a if one >= (self.seamless_from_a or 0.0))
 
     def filled(
         self, group: Group, trigger: TriggerSource = "immediate", log: Log | None = None, **values: Any

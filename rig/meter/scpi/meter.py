@@ -294,7 +294,7 @@ class ScpiMeter:
             # The instrument took another interval: for the same time it takes another number of samples.
             count, before = self._counts(settings.interval_s, duration_s, pretrigger_s)
             settings = self._sampling(range_a, interval_s, count, before, trigger)
-        ranges_a = self.declaration.ranges_a if range_a is None else (self._known_range(range_a),)
+        ranges_a = self.declaration.seamless_ranges_a if range_a is None else (self._known_range(range_a),)
         used_a = self.ranges_of(ranges_a, settings.interval_s)
         # Where the instrument ranges by itself nobody knows which zero a reading has: none is subtracted.
         zeros = self._zeros if range_a is not None else {}

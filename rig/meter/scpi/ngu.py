@@ -9,9 +9,9 @@ Sample rates have names (S500K); what came between two rates is taken at the fas
 taken to be means over the sample interval.
 
 Ranging by itself, the instrument does not say which range a sample was taken on. The range named is the widest that its
-amplitude, and those shortly before it, allow (:mod:`rig.meter.scpi.ranging`). Means over longer intervals hide what was
-needed in them, so that a slow capture is judged by the widest range throughout; on a fixed range there is no such
-doubt.
+amplitude, and those shortly before it, allow (:mod:`rig.meter.scpi.ranging`). Means over longer intervals would hide
+what was needed in them, so that such a capture is taken at 50 kSa/s at least. Where nobody knows how long the
+instrument stays on a wider range (NGM) it is judged by the widest throughout. On a fixed range there is no such doubt.
 """
 
 import math
@@ -46,8 +46,7 @@ class Ngu(ScpiMeter):
         return FastLogAcquisition(self, plan)
 
     def ranges_of(self, ranges_a: tuple[float, ...], interval_s: float) -> tuple[float, ...]:
-        telling = interval_s <= TELLING_INTERVAL_S * (1 + 1e-9) and self.declaration.ranging_settles_s is not None
-        return ranges_a if telling else super().ranges_of(ranges_a, interval_s)
+        return super().ranges_of(ranges_a, interval_s) if self.declaration.ranging_settles_s is None else ranges_a
 
     def _sampling(
         self,
@@ -57,6 +56,8 @@ class Ngu(ScpiMeter):
         pretrigger: int,  # noqa: ARG002
         trigger: Trigger,  # noqa: ARG002
     ) -> Settings:
+        if range_a is None and self.declaration.ranging_settles_s is not None:
+            interval_s = min(interval_s, TELLING_INTERVAL_S)
         rate = next((hz for hz in RATES if interval_s * hz >= 1 - 1e-9), max(RATES))
         self.group("sampling", *self.declaration.commands.sampling, f"FLOG:SRAT {RATES[rate]}")
         taken_s = 1 / rate_hz(self.session.query("FLOG:SRAT?"))

@@ -64,8 +64,10 @@ class TruevoltAcquisition:
             return Drained((), finished=False)
         blocks = []
         while points > 0:
-            blocks.append(self._take(min(points, READINGS_PER_QUERY)))
-            points -= len(blocks[-1].current_a)
+            taken = self._take(min(points, READINGS_PER_QUERY))
+            # A setting that was changed from elsewhere in between has cleared the memory: there is nothing any more.
+            points = points - len(taken.current_a) if len(taken.current_a) else self._points_left()
+            blocks.append(taken)
         return Drained(blocks, finished=over)
 
     def conclude(self, received: int) -> Conclusion:
@@ -91,9 +93,13 @@ class TruevoltAcquisition:
 
     def _take(self, count: int) -> Block:
         readings = np.frombuffer(self._session.query_block(f"R? {count}"), dtype=">f8").astype(np.float64)
-        if not len(readings):
-            raise MeterError(f"{self._meter.where}: holds {count} readings but gave none")
         return Block(readings)
+
+    def _points_left(self) -> int:
+        points, _ = self._points_and_state()
+        if points:
+            raise MeterError(f"{self._meter.where}: holds {points} readings but gives none")
+        return 0
 
     def _wait_for_pretrigger(self) -> None:
         """Wait until all pretrigger readings are there: a trigger that came earlier would find fewer."""

@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rig.virtual.meter.instrument import LAG_NS, VirtualInstrument
-from rig.virtual.meter.n6705.sampling import LOG_HOLDS_S, ExternalLog, Probes, Start, Sweep
+from rig.virtual.meter.n6705.sampling import LOG_HOLDS_S, ExternalLog, Start, Sweep
 from rig.virtual.meter.n6705.settings import BASE_INTERVAL_S, COARSE_INTERVAL_S, Sense, Settings, Source
 from rig.virtual.meter.output import Output
+from rig.virtual.meter.probes import Probes
 from rig.virtual.meter.ranging import Ammeter
 from rig.virtual.meter.registers import ChannelStatus, FilteredRegister
 from rig.virtual.meter.scpi import ScpiError
@@ -21,6 +22,8 @@ OPER_CV, OPER_CC, OPER_OFF, OPER_MEASURING = 1, 2, 4, 32
 QUES_OV, QUES_OC, QUES_LIMIT = 1, 2, 128
 #: How long a current must have fitted a lower range before the ammeter goes down to it.
 HOLD_S = 1e-3
+#: The narrowest range that it goes to by itself (N6705C User's Guide, page 134).
+SEAMLESS_FROM_A = 1e-3
 DEFAULT_LIMIT_A = 0.08
 
 
@@ -174,12 +177,10 @@ class Instrument(VirtualInstrument):
         return Start(self.now_ns(), source, rising, settings.level_a, self._specimen.trigger_latency_ns)
 
     def _probes(self, sense: Sense, interval_s: float) -> Probes:
-        channels = self._specimen.channels
-        ammeter = Ammeter(
-            channels if sense.seamless else [self._specimen.channel(sense.range_a)],
-            self._rng,
-            hold=max(round(HOLD_S / interval_s), 1),
-        )
+        channels = [self._specimen.channel(sense.range_a)]
+        if sense.seamless:
+            channels = [channel for channel in self._specimen.channels if channel.range_a >= SEAMLESS_FROM_A]
+        ammeter = Ammeter(channels, self._rng, hold=max(round(HOLD_S / interval_s), 1))
         assert self._specimen.voltage is not None
         return Probes(self.output, ammeter, self._specimen.voltage, self._rng)
 

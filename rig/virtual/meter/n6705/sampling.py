@@ -8,33 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rig.virtual.meter.n6705.settings import COARSE_INTERVAL_S, Sense, Source
-from rig.virtual.meter.output import Output
-from rig.virtual.meter.ranging import Ammeter
-from rig.virtual.meter.specification import VoltageChannel
+from rig.virtual.meter.probes import Probes
 from rig.virtual.meter.timeline import Timeline
 
 #: Samples computed in one go: bounds the memory of a step after a long sleep of the host.
 CHUNK = 1 << 17
 #: How much the FIFO of the external data log holds. What comes after that overwrites the oldest, and nothing says so.
 LOG_HOLDS_S = 20.0
-
-
-@dataclass(frozen=True)
-class Probes:
-    """What measures: of the output, with the errors of this specimen."""
-
-    output: Output
-    ammeter: Ammeter
-    voltmeter: VoltageChannel
-    rng: np.random.Generator
-
-    def read(
-        self, base_ns: int, starts_ns: NDArray[np.float64], aperture_s: float, host_ns: float
-    ) -> NDArray[np.float64]:
-        """Return current and voltage readings, shape (2, n); *host_ns* is a second of the instrument's clock."""
-        given = self.output.deliver(base_ns, starts_ns, aperture_s * host_ns)
-        current = self.ammeter.read(given.current_a, aperture_s)
-        return np.array((current, self.voltmeter.read(given.voltage_v, aperture_s, self.rng)))
 
 
 @dataclass(frozen=True)
@@ -99,7 +79,6 @@ class Sweep:
 
     def trigger(self, t_ns: int) -> None:
         """Take a trigger at once (TRIGger:ACQuire, *TRG)."""
-        self.advance(t_ns)
         if self._first is None and t_ns - self._how.armed_ns >= self._looked:
             self._begin(float(t_ns - self._how.armed_ns))
 

@@ -1,30 +1,17 @@
 """FastLog: voltage and current pairs, handed over in slots of 250 ms of which only the newest is kept."""
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rig.virtual.meter.output import Output
-from rig.virtual.meter.ranging import Ammeter
-from rig.virtual.meter.specification import VoltageChannel
+from rig.virtual.meter.probes import Probes
 
 #: Names of the sample rates, and samples per second.
 RATES_HZ = {"S100": 100, "S001K": 1_000, "S010K": 10_000, "S050K": 50_000, "S250K": 250_000, "S500K": 500_000}
 SLOT_S = 0.25
 #: The converter is not faster than 500 kSa/s; slower rates are means of what it takes every 20 us at most.
 SLOWEST_CONVERSION_S = 20e-6
-
-
-@dataclass(frozen=True)
-class Probes:
-    """What measures: of the output, with the errors of this specimen."""
-
-    output: Output
-    ammeter: Ammeter
-    voltmeter: VoltageChannel
-    rng: np.random.Generator
 
 
 class FastLog:
@@ -76,11 +63,9 @@ class FastLog:
         self._filling, self._filled = [], 0
 
     def _take(self, count: int) -> NDArray[np.float32]:
-        probes, conversion_ns = self._probes, self._conversion_s * self._host_ns
+        conversion_ns = self._conversion_s * self._host_ns
         starts = self._next * self._interval_ns + np.arange(count * self._means, dtype=np.float64) * conversion_ns
-        given = probes.output.deliver(self._started_ns, starts, conversion_ns)
-        current = probes.ammeter.read(given.current_a, self._conversion_s)
-        voltage = probes.voltmeter.read(given.voltage_v, self._conversion_s, probes.rng)
+        current, voltage = self._probes.read(self._started_ns, starts, self._conversion_s, self._host_ns)
         # What is beyond the range is not a number here.
         current = np.where(np.abs(current) > 1e37, np.nan, current)
         pairs = np.stack((voltage, current), axis=1).reshape(count, self._means, 2).mean(axis=1)

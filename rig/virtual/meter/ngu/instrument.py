@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from rig.virtual.meter.instrument import LAG_NS, VirtualInstrument
-from rig.virtual.meter.ngu.fastlog import RATES_HZ, FastLog, Probes
+from rig.virtual.meter.ngu.fastlog import RATES_HZ, FastLog
 from rig.virtual.meter.output import Output
+from rig.virtual.meter.probes import Probes
 from rig.virtual.meter.ranging import Ammeter
 from rig.virtual.meter.registers import ChannelStatus, FilteredRegister
 from rig.virtual.meter.specification import Specimen
