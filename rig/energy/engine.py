@@ -112,21 +112,27 @@ class Engine:
             np.copyto(copy, block)
         cuts, cells = self._cuts(first, rows, length)
         totals = _totals(wide, cuts)
-        if np.isfinite(totals).all():
-            np.min(blocks[0], axis=1, out=low)
-            np.max(blocks[0], axis=1, out=high)
-        else:
+        lossy = np.unique(cuts[~np.isfinite(totals).all(axis=0)] // length)
+        if len(lossy) and rows == 1:
             there = np.logical_and.reduce(np.isfinite(wide))
             wide[:, ~there] = 0
             totals = _totals(wide, cuts)
             totals[COUNT] = np.add.reduceat(there.ravel(), cuts, dtype=np.int64)
             np.min(blocks[0], axis=1, where=there, initial=np.inf, out=low)
             np.max(blocks[0], axis=1, where=there, initial=-np.inf, out=high)
+        else:
+            np.min(blocks[0], axis=1, out=low)
+            np.max(blocks[0], axis=1, out=high)
         if len(cuts) == rows:
             sums.reshape(-1, 4)[cells] = totals.T
-            return
-        for quantity, of_cuts in enumerate(totals):
-            sums[..., quantity] = np.bincount(cells, of_cuts, rows * self._track.ranges).reshape(rows, -1)
+        else:
+            for quantity, of_cuts in enumerate(totals):
+                sums[..., quantity] = np.bincount(cells, of_cuts, rows * self._track.ranges).reshape(rows, -1)
+        if rows > 1:
+            # Few rows have lost samples: these are done again, each by itself.
+            for row in lossy:
+                only = slice(row, row + 1)
+                self._sum(first + row * length, wide[:, only], sums[only], low[only], high[only])
 
     def _cuts(self, first: int, rows: int, length: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return where rows begin and ranges change, counted from *first*, and of which cell (row, range) each is."""
