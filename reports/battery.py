@@ -122,7 +122,7 @@ def _time(years: float) -> str:
 def _fleet(profile: UsageProfile, life: Life) -> str:
     if profile.devices == 1:
         return ""
-    return f"{profile.devices / life.years:,.0f} batteries a year for {profile.devices}".replace(",", THIN_SPACE)
+    return f"{profile.devices / life.years:,.0f} batteries or charges a year for {profile.devices}".replace(",", THIN_SPACE)
 
 
 def _sensitivity(share: Share) -> str:

@@ -34,6 +34,7 @@ _FEWEST_ROWS = 30
 _CONSOLE_BYTES = 24_000
 _CONSOLE_LINES = 120
 _KEY_FIGURES = "ENE-"
+_RAREST = 1e-6
 
 GLYPHS = {
     State.PASS: "✓",
@@ -212,12 +213,12 @@ def _measurement(run: Run, measurement: Measurement) -> dict[str, Any]:
 
 def _grounds(measurement: Measurement) -> list[str]:
     """Return in lines what the verdict rests on beside the value: acceptance limit, risk, instrument, ranges."""
-    lines = []
+    lines = [measurement.rule] if measurement.rule else []
     if measurement.acceptance and measurement.guard_band is not None:
         lines.append(f"acceptance limit {describe_bound(measurement.acceptance)}")
     for risk, what in ((measurement.false_accept, "accept"), (measurement.false_reject, "reject")):
         if risk is not None:
-            lines.append(f"probability of false {what} {risk:.2g}")
+            lines.append(f"probability of false {what} {_risk(risk)}")
     told = measurement.instrument
     if told:
         due = f", calibration due on {told['due_on']} ({told.get('calibration')})" if told.get("due_on") else ""
@@ -229,6 +230,11 @@ def _grounds(measurement: Measurement) -> list[str]:
     if measurement.gap_share:
         lines.append(f"{measurement.gap_share:.2%} of the samples lost")
     return lines
+
+
+def _risk(probability: float) -> str:
+    """Write a probability; a normal distribution's tail says nothing about what is as rare as this."""
+    return f"below {_RAREST:g}" if probability < _RAREST else f"{probability:.2g}"
 
 
 def _plot(run: Run, index: int, waveform: Waveform) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from rig.energy import (
     charge,
     energy,
     load_recording,
+    phases_of,
     segment,
 )
 from rig.energy.export import FORMATS, Note, export_jls
@@ -122,15 +123,15 @@ def _supply(waveform: Waveform, voltage_v: float | None) -> Supply | None:
 
 
 def _found(waveform: Waveform) -> list[Stretch]:
-    """Return the whole capture, and what its changes of level divide it into."""
+    """Return the whole capture, and the phases that its changes of level divide it into."""
     whole = Stretch(WHOLE, 0.0, waveform.duration_s)
-    segments = segment(waveform)
+    phases = phases_of(segment(waveform))
     numbers: Counter[str] = Counter()
     stretches = [whole]
-    for one in segments if len(segments) > 1 else ():
-        numbers[one.kind] += 1
-        name = f"{one.kind} {numbers[one.kind]}"
-        stretches.append(Stretch(name, one.start_s, one.end_s, one.start_uncertainty_s, one.end_uncertainty_s))
+    for one in phases if len(phases) > 1 else ():
+        numbers[one.name] += 1
+        name, start, end = f"{one.name} {numbers[one.name]}", one.start, one.end
+        stretches.append(Stretch(name, start.t_s, end.t_s, start.uncertainty_s, end.uncertainty_s))
     return stretches
 
 

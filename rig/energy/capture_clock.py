@@ -29,7 +29,7 @@ from rig.errors import BenchError
 Array = NDArray[np.float64]
 
 #: Least latency of a stamp after the start of its burst: air time of a short frame, interrupt and driver. It is never
-#: negative, and no more is known of it than a typical size: an exponential distribution (JCGM 101, 6.4.9), whose
+#: negative, and no more is known of it than a typical size: an exponential distribution (JCGM 101, 6.4), whose
 #: standard uncertainty is its mean. At k = 2 that holds everything from 0 to 300 us.
 LEAST_LATENCY_S = 100e-6
 LEAST_LATENCY_UNCERTAINTY_S = 100e-6

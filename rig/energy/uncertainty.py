@@ -42,6 +42,8 @@ MANY = 10_000
 MOST_LOST = 0.01
 #: Samples looked at at a time.
 CHUNK = 1 << 20
+#: Samples of a measured voltage that tell its mean.
+VOLTAGE_SAMPLES = 1000
 #: Sub-windows whose means tell the noise where no document does, and how many samples that takes.
 BATCHES = 20
 NO_DOCUMENT = "the meter has no accuracy document: name one (accuracy:)"
@@ -54,9 +56,11 @@ TIMEBASE = "time base"
 SUPPLY = "supply voltage"
 VOLTAGE_GAIN = "voltage gain"
 VOLTAGE_OFFSET = "voltage offset"
+VOLTAGE_NOISE = "voltage noise"
 SERIES = "series resistance"
 LOST = "lost samples"
 UNSEEN = "current between the apertures"
+SPREAD = "spread of"
 ALIGNMENT = "alignment to the rig's clock"
 START_EDGE = "start edge"
 END_EDGE = "end edge"
@@ -164,7 +168,8 @@ def energy(name: str, window: Window, supply: Supply) -> Measurement:
     point, or else the voltage of *supply*. The integral is exact per sample.
     """
     statistics, parts = window.statistics, _parts(window)
-    measurement = _of_window(name, "J", window, lambda part: _energy(part, supply), _filled)
+    voltage_v = _mean_voltage_v(window, supply)
+    measurement = _of_window(name, "J", window, lambda part: _energy(part, voltage_v), _filled)
     filled = _filled(window)
     budget = list(measurement.budget)
     if statistics.sense_j is None:
@@ -175,6 +180,9 @@ def energy(name: str, window: Window, supply: Supply) -> Measurement:
         offset_v = max(one.voltage_offset_v for one in figures)
         budget.append(_systematic(VOLTAGE_GAIN, statistics.sense_j * filled * gain_rel, "J"))
         budget.append(_systematic(VOLTAGE_OFFSET, statistics.charge_c * filled * offset_v, "J"))
+    if statistics.sense_j is not None:
+        noise_j = _voltage_noise_v(window) * math.sqrt(statistics.square_a2s * window.waveform.interval_s) * filled
+        budget.append(Contribution(VOLTAGE_NOISE, noise_j, "J", "A", systematic=False))
     if figures:
         # The leads are in series with the shunt of every range: what is wrong with them adds linearly.
         burden = sum(part.share.square_a2s * part.figures.series_uncertainty_ohm for part in parts if part.figures)
@@ -204,7 +212,7 @@ def mean_of_readings(name: str, waveform: Waveform) -> Measurement:
         seen = np.array([batch.mean() for batch in np.array_split(readings, BATCHES)])
     parts = _parts(window)
     effects = [_scaled(_charge(part), _per_second(window)) for part in parts]
-    budget = [_spread("spread of the readings", seen, "A"), *_of_ranges(parts, effects, "A")]
+    budget = [_spread(f"{SPREAD} the readings", seen, "A"), *_of_ranges(parts, effects, "A")]
     budget += _lost(statistics, 1.0, "A")
     figures = [part.figures for part in parts if part.figures is not None]
     ranges_a = tuple(waveform.ranges_a[index] for index in window.by_range)
@@ -257,7 +265,7 @@ def combine_repeats(name: str, repeats: Sequence[Measurement]) -> Measurement:
     )
     budget = list(repeats[0].budget)
     if len(repeats) > 1:
-        spread = _spread(f"spread of {len(repeats)} repeats", np.array([repeat.value for repeat in repeats]), unit)
+        spread = _spread(f"{SPREAD} {len(repeats)} repeats", np.array([repeat.value for repeat in repeats]), unit)
         budget = [spread, *_shared(repeats)]
     return _combined(combined, budget, known=all(repeat.expanded_uncertainty is not None for repeat in repeats))
 
@@ -295,15 +303,40 @@ def _charge(part: _Part) -> _Effect:
     return _Effect(part.share.charge_c, part.share.charge_c, part.share.duration_s)
 
 
-def _energy(part: _Part, supply: Supply) -> _Effect:
+def _energy(part: _Part, voltage_v: float) -> _Effect:
+    """Return the effect on an energy; *voltage_v* is the voltage, or the mean of what was measured of it."""
     share, series_ohm = part.share, part.series_ohm
-    sense_j = supply.voltage_v * share.charge_c if share.sense_j is None else share.sense_j
-    voltage_v = sense_j / share.charge_c if share.charge_c else supply.voltage_v
+    sense_j = voltage_v * share.charge_c if share.sense_j is None else share.sense_j
     return _Effect(
         value=sense_j - series_ohm * share.square_a2s,
         per_gain=sense_j - 2 * series_ohm * share.square_a2s,
         per_ampere=voltage_v * share.duration_s - 2 * series_ohm * share.charge_c,
     )
+
+
+def _mean_voltage_v(window: Window, supply: Supply) -> float:
+    """Return the voltage in *window*; of a measured one some samples are enough, as it tells sensitivities only."""
+    voltage = window.waveform.voltage
+    if voltage is None:
+        return supply.voltage_v
+    first, last = math.floor(window.start), math.ceil(window.end)
+    seen = voltage[first : last : max((last - first) // VOLTAGE_SAMPLES, 1)].astype(np.float64)
+    there = seen[np.isfinite(seen)]
+    return float(there.mean()) if len(there) else supply.voltage_v
+
+
+def _voltage_noise_v(window: Window) -> float:
+    """Return the noise of a sample of the voltage, from the median step between some that follow each other.
+
+    The median does not see the steps of the load, which are few. 0.6745 is the median of what is normally distributed,
+    without its sign.
+    """
+    assert window.waveform.voltage is not None
+    first = math.floor(window.start)
+    seen = window.waveform.voltage[first : min(first + VOLTAGE_SAMPLES, math.ceil(window.end))].astype(np.float64)
+    steps = np.abs(np.diff(seen))
+    steps = steps[np.isfinite(steps)]
+    return float(np.median(steps)) / (0.6745 * math.sqrt(2)) if len(steps) else 0.0
 
 
 def _parts(window: Window) -> list[_Part]:
@@ -467,7 +500,7 @@ def _stated(
     missing = [one.not_obtained[figure] for one in figures for figure in needed if figure in one.not_obtained]
     if not figures:
         missing = [NO_DOCUMENT]
-    elif not any(line.source.startswith(NOISE) or line.kind == "A" for line in budget):
+    elif not any(line.source.startswith((NOISE, SPREAD)) for line in budget):
         reason = next(one.not_obtained["noise"] for one in figures if "noise" in one.not_obtained)
         missing.append(f"{reason}, and fewer than {BATCHES} samples do not show it")
     reasons = dict.fromkeys([*missing, *(one.reservation for one in figures if one.reservation)])

@@ -1,5 +1,6 @@
 """A PPK2's serial port: commands out, bytes in with the time they came. Every failure is one sentence."""
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -59,7 +60,8 @@ class Ppk2Port:
 
     def serial_number(self) -> str:
         """Return the serial number of the USB device behind the port, empty where there is none."""
-        return next((str(port.serial_number) for port in list_ports.comports() if port.device == self._name), "")
+        device = os.path.realpath(self._name)
+        return next((port.serial_number or "" for port in list_ports.comports() if port.device == device), "")
 
     def command(self, *message: int) -> None:
         """Send an operation code and its arguments."""

@@ -77,7 +77,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Metadata:
-    """What the instrument says of itself: its calibration, the voltage set, its mode (1 ampere, 2 source)."""
+    """What the instrument says of itself; *mode* is 1 for ampere, 2 for source, and 0 where it does not say."""
 
     calibration: Calibration
     calibrated: bool
@@ -100,7 +100,7 @@ def parse_metadata(answer: bytes) -> Metadata:
         o=_figures(fields, "O"),
         s=_figures(fields, "S"),
         i=_figures(fields, "I"),
-        # Early firmware does not know the user's gain.
+        # Not every firmware sends the user's gain, or the mode.
         ug=_figures(fields, "UG") if "UG0" in fields else (1.0,) * RANGES,
     )
     if min(calibration.r) <= 0:
@@ -109,7 +109,7 @@ def parse_metadata(answer: bytes) -> Metadata:
         calibration=calibration,
         calibrated=fields.get("Calibrated", "0") != "0",
         supply_v=_number(fields, "VDD") / 1000,
-        mode=int(_number(fields, "mode")),
+        mode=int(_number(fields, "mode")) if "mode" in fields else 0,
         hardware=fields.get("HW", "unknown"),
     )
 

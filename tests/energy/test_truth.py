@@ -1,8 +1,8 @@
 """Is the stated 95 % interval one? Two thousand captures each, and beside it the shortest Monte Carlo interval.
 
 Everything is drawn within the stated accuracy: the board's states and how long they last, the sample interval, the
-range or ranges, gain and offset of each, the clock, the leads, the supply and the noise. The measurand is the energy of
-this capture. The model is written down here once more and shares no code with the budget.
+range or ranges, gain and offset of each, the clock, the leads, the supply or its voltmeter, and the noise. The
+measurand is the energy of this capture. The model is written down here once more and shares no code with the budget.
 """
 
 from dataclasses import dataclass
@@ -27,6 +27,8 @@ STATES_A = np.array([5e-6, 130e-6, 1.4e-3, 21e-3, 28e-3, 84e-3, 276e-3])
 #: The ranges of the meter that follows the current, and those of which one is set and kept.
 FOLLOWED_A = (1e-3, 10e-3, 100e-3, 1.0)
 KEPT_A = (1.0, 3.0)
+VOLTAGE = {"range_v": 6.0, "reading_ppm": 1000, "range_ppm": 300}
+VOLTAGE_NOISE_V = 2e-3
 
 Array = NDArray[np.float64]
 
@@ -50,6 +52,7 @@ class Laboratory:
         self._timebase = content["timebase_ppm"] * 1e-6
         self._lead_ohm = content["lead_ohm"]
         self._series = content["series_tolerance_ppm"] * 1e-6
+        self._measures_voltage = "voltage" in content
 
     def capture(self, *, follows: bool, simulate: bool) -> Outcome:
         rng = self._rng
@@ -61,7 +64,7 @@ class Laboratory:
         gain = np.array([self._error(one.reading_ppm, 1.0) for one in figures])
         offset_a = np.array([self._error(one.range_ppm, one.range_a) for one in figures])
         noise_a = np.array([one.noise_rms_a * np.sqrt(20e-6 / interval_s) for one in figures])  # type: ignore[operator]
-        doubt_v = float(rng.choice([0.0, 1e-3, 1e-2]))
+        doubt_v = 0.0 if self._measures_voltage else float(rng.choice([0.0, 1e-3, 1e-2]))
         supply_v = SUPPLY_V + doubt_v * rng.normal()
         clock = self._timebase * rng.uniform(-1, 1)
         series_ohm = np.array([one.shunt_ohm + self._lead_ohm for one in figures])
@@ -76,6 +79,7 @@ class Laboratory:
             ranges_a,
             tuple(self._accuracy.of_range(range_a, interval_s) for range_a in ranges_a),
             spans=RangeSpans(first.astype(np.int64), index[first].astype(np.uint8)),
+            voltage=self._voltage(len(index)) if self._measures_voltage else None,
         )
         found = energy("energy", waveform.whole(), Supply(SUPPLY_V, doubt_v))
         assert found.expanded_uncertainty is not None
@@ -92,6 +96,12 @@ class Laboratory:
         cuts = np.sort(rng.integers(0, samples, states - 1))
         levels = rng.choice(STATES_A, states) * rng.uniform(0.9, 1.1, states)
         return np.repeat(levels, np.diff([0, *cuts, samples]))
+
+    def _voltage(self, count: int) -> NDArray[np.float32]:
+        """Return what the voltmeter reads of the supply, all at the same voltage."""
+        gain, offset_v = self._error(VOLTAGE["reading_ppm"], 1.0), self._error(VOLTAGE["range_ppm"], VOLTAGE["range_v"])
+        noise_v = VOLTAGE_NOISE_V * self._rng.normal(size=count)
+        return np.asarray(SUPPLY_V * (1 + gain) + offset_v + noise_v, np.float32)
 
     def _error(self, ppm: float | None, scale: float, count: int | None = None) -> Array:
         assert ppm is not None
@@ -117,6 +127,10 @@ class Laboratory:
         )
         errors_j = (SUPPLY_V * charge_c.sum() - series_ohm @ square) * self._timebase * rng.uniform(-1, 1, TRIALS)
         errors_j += charge_c.sum() * doubt_v * rng.normal(size=TRIALS)
+        if self._measures_voltage:
+            errors_j += SUPPLY_V * charge_c.sum() * self._error(VOLTAGE["reading_ppm"], 1.0, TRIALS)
+            errors_j += charge_c.sum() * self._error(VOLTAGE["range_ppm"], VOLTAGE["range_v"], TRIALS)
+            errors_j += VOLTAGE_NOISE_V * np.sqrt(square.sum() * interval_s) * rng.normal(size=TRIALS)
         errors_j += series_ohm @ square * self._series * rng.uniform(-1, 1, TRIALS)
         noise_j = (SUPPLY_V - 2 * current_a * series_ohm[index]) * noise_a[index] * interval_s
         errors_j += np.linalg.norm(noise_j) * rng.normal(size=TRIALS)
@@ -135,13 +149,24 @@ def shortest(errors: Array, coverage: float = 0.95) -> float:
     return float((ordered[inside:] - ordered[:-inside]).min())
 
 
-@pytest.mark.parametrize("follows", [False, True], ids=["one range", "several ranges"])
-@pytest.mark.parametrize("coverage", [{"distribution": "rectangular"}, {"k": 2}], ids=["rectangular", "k=2"])
+RECTANGULAR, EXPANDED = {"coverage": {"distribution": "rectangular"}}, {"coverage": {"k": 2}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "follows"),
+    [
+        pytest.param(RECTANGULAR, False, id="rectangular, one range"),
+        pytest.param(RECTANGULAR, True, id="rectangular, several ranges"),
+        pytest.param(EXPANDED, False, id="k = 2, one range"),
+        pytest.param(EXPANDED, True, id="k = 2, several ranges"),
+        pytest.param(EXPANDED | {"voltage": [VOLTAGE]}, True, id="k = 2, several ranges, voltage measured"),
+    ],
+)
 def test_the_stated_interval_holds_the_truth_and_is_hardly_wider_than_it_must_be(
-    tmp_path: Path, coverage: dict[str, object], follows: bool
+    tmp_path: Path, changes: dict[str, object], follows: bool
 ) -> None:
     path = tmp_path / "accuracy.yaml"
-    path.write_text(yaml.safe_dump(yaml.safe_load(DOCUMENT.read_text()) | {"coverage": coverage}))
+    path.write_text(yaml.safe_dump(yaml.safe_load(DOCUMENT.read_text()) | changes))
     laboratory = Laboratory(path, np.random.default_rng(2026))
     outcomes = [laboratory.capture(follows=follows, simulate=n % EVERY == 0) for n in range(CAPTURES)]
     covered = float(np.mean([abs(outcome.deviation) <= 1 for outcome in outcomes]))

@@ -391,3 +391,19 @@ def test_chunks_leave_out_no_change_between_apertures(monkeypatch: pytest.Monkey
     whole = budget(charge("q", wave.whole()))["current between the apertures"]
     monkeypatch.setattr("rig.energy.uncertainty.CHUNK", 7)
     assert budget(charge("q", wave.whole()))["current between the apertures"] == pytest.approx(whole)
+
+
+def test_the_offset_of_a_board_that_takes_nothing_is_that_of_its_voltage() -> None:
+    samples = np.tile(np.array([1e-6, -1e-6], np.float32), 5_000)
+    voltage = np.full(10_000, 3.3, np.float32)
+    voltage[::700] = np.nan
+    wave = Waveform(samples, 1e-4, 1e-4, (1.0,), (ACCURACY,), voltage=voltage)
+    assert budget(energy("e", wave.whole(), Supply(5.0)))["meter offset"] == pytest.approx(3.3e-4, rel=1e-6)
+
+
+def test_noise_of_a_measured_voltage_is_seen_in_it() -> None:
+    rng = np.random.default_rng(11)
+    voltage = (3.3 + rng.normal(0, 2e-3, 20_000) - np.repeat([0, 0.05], 10_000)).astype(np.float32)
+    wave = Waveform(np.full(20_000, 0.1, np.float32), 1e-4, 1e-4, (1.0,), (ACCURACY,), voltage=voltage)
+    seen = budget(energy("e", wave.whole(), Supply(3.3)))["voltage noise"]
+    assert seen == pytest.approx(2e-3 * 0.1 * 2.0 / math.sqrt(20_000), rel=0.15)

@@ -1,5 +1,7 @@
 """The DMM6500 and the DMM7510 through the meter protocol, against their virtual instruments."""
 
+import select
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -185,7 +187,7 @@ def test_rounded_intervals_are_read_back_and_long_ones_are_means(meter: Meter, b
 
 def test_floor_goes_down_to_the_narrowest_range_that_fits(meter: Meter, board: Here) -> None:
     board.current(5e-6)
-    floor = measure_floor(meter, duration_s=0.2)
+    floor = measure_floor(meter, wanted=0.01, max_duration_s=0.3)
     assert floor.range_a == 100e-6
     result = floor.measurement("sleep")
     assert result.expanded_uncertainty is not None
@@ -194,13 +196,36 @@ def test_floor_goes_down_to_the_narrowest_range_that_fits(meter: Meter, board: H
     assert board.instrument.board_voltage_v() == pytest.approx(3.3 - 0.276 * 0.31, abs=3e-3)
 
 
+def test_a_capture_begins_when_a_new_range_is_in_force(meter: Meter, board: Here, tmp_path: Path) -> None:
+    board.current(0.02)
+    with meter.capture(**setup(tmp_path, range_a=0.1)) as capture:
+        step_ns = board.current(0.05, time.monotonic_ns() + 100_000_000)
+        waveform = capture.result(timeout_s=10)
+    assert waveform.t0_s is not None
+    found_s = waveform.t0_s + float(np.flatnonzero(waveform.samples > 0.04)[0]) * waveform.interval_s
+    assert found_s == pytest.approx(step_ns * 1e-9, abs=waveform.t0_uncertainty_s + waveform.interval_s)
+    assert waveform.t0_uncertainty_s < 0.05
+
+
+def test_one_interface_controls_it_at_a_time(virtual: Here) -> None:
+    address = ("127.0.0.1", int(virtual.visa.split("::")[2]))
+    with socket.create_connection(address) as second, socket.create_connection(address) as third:
+        second.sendall(b"*LANG?\n")
+        assert second.recv(100) == b"SCPI\n"
+        third.sendall(b"*LANG?\n")
+        assert not select.select([third], [], [], 0.2)[0]
+        second.close()
+        assert third.recv(100) == b"SCPI\n"
+
+
 def test_overrange_makes_a_capture_invalid_also_within_a_mean(meter: Meter, board: Here, tmp_path: Path) -> None:
+    board.current(0.13)
     for interval_s in (20e-6, 20e-3):
-        board.current(0.02)
-        with meter.capture(**setup(tmp_path, range_a=0.1, interval_s=interval_s)) as capture:
-            board.current(0.13)
-            with pytest.raises(CaptureInvalid, match="readings beyond the range"):
-                capture.result(timeout_s=10)
+        with (
+            meter.capture(**setup(tmp_path, range_a=0.1, interval_s=interval_s)) as capture,
+            pytest.raises(CaptureInvalid, match="readings beyond the range"),
+        ):
+            capture.result(timeout_s=10)
 
 
 def test_a_capture_until_stopped_goes_through_a_buffer_that_wraps(
@@ -251,8 +276,10 @@ def test_readings_written_over_before_they_were_fetched_are_counted_and_the_capt
 
 
 def test_what_the_event_log_says_makes_a_capture_invalid(virtual: Here, meter: Meter, tmp_path: Path) -> None:
-    with meter.capture(**setup(tmp_path)) as capture:
-        virtual.instrument.status.report_once(4915, "Attempting to store past capacity of reading buffer", 2)
+    with meter.capture(**setup(tmp_path, trigger=Trigger.external_rising())) as capture:
+        with virtual.instrument.lock:
+            virtual.instrument.status.report_once(4915, "Attempting to store past capacity of reading buffer", 2)
+        virtual.line(1)
         with pytest.raises(CaptureInvalid, match="readings discarded, the buffer being full"):
             capture.result(timeout_s=10)
     assert [entry.split(";")[0] for entry in meter.errors] == [
@@ -271,9 +298,10 @@ def test_an_instrument_stopped_from_its_panel_makes_a_capture_invalid(
 
 def test_bytes_in_the_wrong_order_are_no_readings(virtual: Here, meter: Meter, tmp_path: Path) -> None:
     virtual.current(0.05)
-    with meter.capture(**setup(tmp_path)) as capture:
+    with meter.capture(**setup(tmp_path, trigger=Trigger.external_rising())) as capture:
         with virtual.instrument.lock:
             virtual.instrument.settings.swapped = False
+        virtual.line(1)
         with pytest.raises(MeterError, match="the byte order"):
             capture.result(timeout_s=10)
 

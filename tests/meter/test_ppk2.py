@@ -86,7 +86,7 @@ def bench(benches: Callable[..., Bench]) -> Bench:
 
 
 def settings(path: Path, **changes: Any) -> dict[str, Any]:
-    return {"range_a": None, "interval_s": 1e-5, "duration_s": 0.3, "path": path / "x.f32"} | changes
+    return {"range_a": None, "interval_s": 1e-5, "duration_s": 0.15, "path": path / "x.f32"} | changes
 
 
 def test_entering_feeds_the_board_and_leaving_lets_it_run_on(bench: Bench) -> None:
@@ -133,14 +133,14 @@ def test_a_capture_holds_the_current_on_the_rigs_clock_with_the_ranges_it_went_t
     assert rise - 1 <= waveform.spans.starts[1] <= rise
     assert waveform.t0_s is not None
     assert waveform.t0_s + rise * 1e-5 == pytest.approx(start_ns * 1e-9, abs=waveform.t0_uncertainty_s + 2e-5)
-    assert samples[:rise].mean() == pytest.approx(5e-6, rel=GAIN, abs=0.2e-6)
+    assert samples[: rise - 2].mean() == pytest.approx(5e-6, rel=GAIN, abs=0.2e-6)
     assert samples[rise + 10 : rise + 9900].mean() == pytest.approx(0.2, rel=WIDE_GAIN, abs=2e-3)
 
 
 def test_the_samples_of_a_range_change_are_named_and_not_smoothed(bench: Bench, tmp_path: Path) -> None:
     bench.board.current(5e-6)
     with bench.driver() as meter, meter.capture(**settings(tmp_path)) as capture:
-        bench.board.current(0.2, time.monotonic_ns() + 100_000_000)
+        bench.board.current(0.2, time.monotonic_ns() + 40_000_000)
         waveform = capture.result(timeout_s=20)
     changes = load_changes(tmp_path / "x.f32")
     uncertain = changes[changes["what"] == Change.UNCERTAIN]
@@ -153,7 +153,7 @@ def test_the_samples_of_a_range_change_are_named_and_not_smoothed(bench: Bench, 
 
 def test_the_logic_inputs_are_on_the_clock_of_the_current(bench: Bench, tmp_path: Path) -> None:
     with bench.driver() as meter, meter.capture(**settings(tmp_path)) as capture:
-        edge_ns = time.monotonic_ns() + 100_000_000
+        edge_ns = time.monotonic_ns() + 40_000_000
         bench.board.line(1, edge_ns)
         bench.board.current(0.02, edge_ns)
         samples = np.asarray(capture.result(timeout_s=20).samples)
@@ -199,7 +199,7 @@ def test_a_trigger_without_samples_before_it(bench: Bench, tmp_path: Path) -> No
             edge_ns = bench.board.line(1)
             bench.board.current(0.02, edge_ns)
             waveform = capture.result(timeout_s=20)
-        assert len(waveform) == 30_000
+        assert len(waveform) == 15_000
         assert waveform.trigger_index == 0
         assert waveform.samples[5] > 0.01
         with meter.capture(**settings(tmp_path, duration_s=0.01)) as capture:
@@ -210,11 +210,11 @@ def test_a_capture_that_goes_on_until_it_is_stopped_is_on_disk_meanwhile(bench: 
     bench.board.current(0.02)
     with bench.driver() as meter, meter.capture(**settings(tmp_path, duration_s=None)) as capture:
         until_s = time.monotonic() + 20
-        while capture.received < 30_000 and time.monotonic() < until_s:
+        while capture.received <= 15_000 and time.monotonic() < until_s:
             time.sleep(0.02)
-        assert len(load_recording(tmp_path / "x.f32")) >= 30_000
+        assert len(load_recording(tmp_path / "x.f32")) > 15_000
         waveform = capture.stop(timeout_s=20)
-    assert len(waveform) == capture.received >= 30_000
+    assert len(waveform) == capture.received > 15_000
     assert float(waveform.samples[10:].mean(dtype=np.float64)) == pytest.approx(0.02, rel=GAIN)
 
 
@@ -233,7 +233,7 @@ def test_lost_samples_are_gaps_and_make_a_capture_invalid(benches: Callable[...,
     assert np.isnan(waveform.samples[first : first + count]).all()
     assert np.isfinite(waveform.samples[:first]).all()
     assert np.isfinite(waveform.samples[first + count :]).all()
-    assert len(waveform) == 30_000
+    assert len(waveform) == 15_000
 
 
 def test_a_torn_word_makes_a_capture_invalid_and_the_next_one_is_whole(
@@ -250,7 +250,7 @@ def test_a_torn_word_makes_a_capture_invalid_and_the_next_one_is_whole(
         torn = load_recording(tmp_path / "x.f32")
         assert np.nanmax(torn.samples) < 0.03
         with meter.capture(**settings(tmp_path)) as capture:
-            assert len(capture.result(timeout_s=20)) == 30_000
+            assert len(capture.result(timeout_s=20)) == 15_000
 
 
 def test_switching_the_boards_power_in_a_capture_makes_it_invalid_and_no_reading_wrong(
@@ -258,16 +258,16 @@ def test_switching_the_boards_power_in_a_capture_makes_it_invalid_and_no_reading
 ) -> None:
     bench.board.current(0.02)
     with bench.driver() as meter:
-        with meter.capture(**settings(tmp_path, duration_s=0.5)) as capture:
-            time.sleep(0.1)
+        with meter.capture(**settings(tmp_path, duration_s=0.3)) as capture:
+            time.sleep(0.05)
             meter.switch(False)
-            time.sleep(0.1)
+            time.sleep(0.05)
             meter.switch(True)
             with pytest.raises(CaptureInvalid):
                 capture.result(timeout_s=20)
         assert np.nanmax(load_recording(tmp_path / "x.f32").samples) < 0.03
         with meter.capture(**settings(tmp_path)) as capture:
-            assert len(capture.result(timeout_s=20)) == 30_000
+            assert len(capture.result(timeout_s=20)) == 15_000
 
 
 @pytest.mark.parametrize("stale", [1, 62, 4096])
@@ -285,7 +285,7 @@ def test_what_a_stop_left_behind_enters_no_capture(benches: Callable[..., Bench]
 def test_a_current_beyond_the_instruments_limit_makes_a_capture_invalid(bench: Bench, tmp_path: Path) -> None:
     bench.board.current(0.02)
     with bench.driver() as meter, meter.capture(**settings(tmp_path)) as capture:
-        start_ns = bench.board.current(1.5, time.monotonic_ns() + 50_000_000)
+        start_ns = bench.board.current(1.5, time.monotonic_ns() + 40_000_000)
         bench.board.current(0.02, start_ns + 10_000_000)
         with pytest.raises(CaptureInvalid, match="readings beyond the range"):
             capture.result(timeout_s=20)

@@ -61,9 +61,11 @@ def test_metadata_is_read_as_it_is_sent() -> None:
     assert (found.supply_v, found.mode, found.calibrated, found.hardware) == (3.3, 2, True, "9173")
 
 
-def test_early_firmware_knows_no_user_gain() -> None:
-    lines = [line for line in METADATA.splitlines() if not line.startswith("UG")]
-    assert parse_metadata("\n".join(lines).encode()).calibration.ug == (1.0,) * 5
+def test_the_users_gain_and_the_mode_may_be_missing() -> None:
+    lines = [line for line in METADATA.splitlines() if not line.startswith(("UG", "mode"))]
+    found = parse_metadata("\n".join(lines).encode())
+    assert found.calibration.ug == (1.0,) * 5
+    assert found.mode == 0
 
 
 @pytest.mark.parametrize(

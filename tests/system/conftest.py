@@ -37,6 +37,12 @@ def flashed_board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str
 
 
 @pytest.fixture
+def virtual_bench_with(tmp_path: Path) -> Callable[..., Any]:
+    """Return what runs a virtual bench with the options that it is given."""
+    return lambda *options: virtual_bench(tmp_path / "bench", *options)
+
+
+@pytest.fixture
 def blank_board(tmp_path: Path) -> Iterator[dict[str, Any]]:
     """A board as new: its flash is empty."""
     with virtual_bench(tmp_path / "bench", "--blank") as board:

@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 Board = dict[str, Any]
@@ -37,10 +38,21 @@ def series_ohm(board: Board, range_a: float) -> float:
 
 
 def test_energies_agree_with_the_truth_within_their_uncertainty(flashed_board: Board, rig: Any, tmp_path: Path) -> None:
-    ended = rig("run", "--bench", flashed_board["bench"], "--run-dir", tmp_path / "run", "-k", "test_energy_of")
+    measured_truly(flashed_board, rig, tmp_path)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("meter", ["keithley-dmm6500", "keithley-dmm7510"])
+def test_so_do_those_of_other_multimeters(meter: str, rig: Any, tmp_path: Path, virtual_bench_with: Any) -> None:
+    with virtual_bench_with("--meter", meter) as board:
+        measured_truly(board, rig, tmp_path)
+
+
+def measured_truly(board: Board, rig: Any, tmp_path: Path) -> None:
+    ended = rig("run", "--bench", board["bench"], "--run-dir", tmp_path / "run", "-k", "test_energy_of")
     assert ended.returncode == 0, ended.stdout
     events = [json.loads(line) for line in (tmp_path / "run" / "journal.jsonl").read_text().splitlines()]
-    drawn, ohm = changes(flashed_board), series_ohm(flashed_board, 1.0)
+    drawn, ohm = changes(board), series_ohm(board, 1.0)
     for name in ("handshake", "request"):
         phases = [one for row in events if row["event"] == "phases" for one in row["phases"] if one["name"] == name]
         true_j = [energy_j(drawn, one["start_s"], one["end_s"], 3.3, ohm) for one in phases]

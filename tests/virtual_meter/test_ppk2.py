@@ -130,6 +130,15 @@ def test_an_edge_while_nobody_measures_is_not_forgotten(desk: Desk) -> None:
     assert (words(desk.send(START, after_ms=25)) >> 24).tolist() == [1] * 500
 
 
+@pytest.mark.parametrize("measuring", [False, True])
+def test_an_edge_that_is_told_too_late_comes_late(desk: Desk, measuring: bool) -> None:
+    edge_ns = desk.t_ns
+    desk.send(START if measuring else b"", after_ms=100)
+    desk.instrument.timeline.set_level(edge_ns, 1)
+    sent = words(desk.send(START, after_ms=25))
+    assert (sent >> 24)[5:].tolist() == [1] * (len(sent) - 5)
+
+
 def test_what_a_stop_leaves_behind_comes_first_after_the_next_start() -> None:
     desk = Desk(stale_bytes=42)
     sent = desk.send(START, after_ms=30)

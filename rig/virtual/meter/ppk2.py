@@ -257,7 +257,8 @@ class Ppk2(VirtualInstrument):
         while (edge_ns := self.timeline.first_edge_ns(self._line_ns, until_ns, not self._level)) is not None:
             found.append(edge_ns)
             self._line_ns, self._level = edge_ns, 1 - self._level
-        self._line_ns = max(self._line_ns, until_ns)
+        # What the board says too late takes effect at the end of what was read, which is here, but for rounding.
+        self._line_ns = max(self._line_ns, until_ns - 2)
         return found
 
 
