@@ -30,7 +30,7 @@ def _shown(char: str) -> str:
 
 def scale(value: float, unit: str) -> tuple[float, str]:
     """Return the factor and the unit by which *value* reads with one to three digits before the point."""
-    if unit not in _SI_UNITS or value == 0 or not math.isfinite(value):
+    if unit.split("/")[0] not in _SI_UNITS or value == 0 or not math.isfinite(value):
         return 1.0, unit
     size = abs(value) * (1 + 1e-9)
     factor, prefix = next(((f, p) for f, p in _PREFIXES if size >= f), _PREFIXES[-1])
