@@ -122,7 +122,8 @@ def _time(years: float) -> str:
 def _fleet(profile: UsageProfile, life: Life) -> str:
     if profile.devices == 1:
         return ""
-    return f"{profile.devices / life.years:,.0f} batteries or charges a year for {profile.devices}".replace(",", THIN_SPACE)
+    a_year = f"{profile.devices / life.years:,.0f}".replace(",", THIN_SPACE)
+    return f"{a_year} batteries or charges a year for {profile.devices}"
 
 
 def _sensitivity(share: Share) -> str:
