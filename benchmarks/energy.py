@@ -42,7 +42,7 @@ from benchmarks.output import run as run_benchmark
 from rig.cli.energy import show_energy
 from rig.cli.main import build_parser
 from rig.energy import Header, RangeSpans, RecordingWriter, Waveform
-from rig.meter.ppk2_words import Calibration, Framer, changes, currents_a
+from rig.meter.ppk2.words import Calibration, Framer, changes, currents_a
 
 ROUNDS = 5
 SAMPLES = 50_000_000

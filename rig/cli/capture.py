@@ -13,7 +13,7 @@ from rig.bench.config import MeterConfig, load_bench
 from rig.cli.commands import print_table, table_of
 from rig.energy import Waveform
 from rig.errors import ConfigError
-from rig.meter import Capture, Trigger
+from rig.meter import Capture, Trigger, board_range_a
 
 #: What is left to wait for when the last sample should be there.
 SLACK_S = 15.0
@@ -25,12 +25,11 @@ _LEVEL = re.compile(r"(above|below):([0-9.]+(?:[eE][+-]?[0-9]+)?)")
 def capture_current(options: argparse.Namespace) -> int:
     """Record into ``options.out``; Ctrl-C ends a capture without ``--seconds`` and keeps it."""
     config = _chosen(options.bench, options.meter)
-    range_a = None if options.range == "auto" else _ampere(options.range)
-    trigger = _trigger(options.trigger)
+    trigger, wanted_a = _trigger(options.trigger), _ampere(options.range)
     with (
         meter_of(config, options.bench) as meter,
         meter.capture(
-            range_a=range_a,
+            range_a=board_range_a(meter) if options.range is None else wanted_a,
             interval_s=options.interval or meter.capabilities.min_interval_s,
             duration_s=options.seconds,
             path=options.out,
@@ -64,7 +63,9 @@ def _chosen(bench: Path, name: str | None) -> MeterConfig:
     return meters[0]
 
 
-def _ampere(text: str) -> float:
+def _ampere(text: str | None) -> float | None:
+    if text in (None, "auto"):
+        return None
     try:
         return float(text)
     except ValueError:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from rig.meter.accuracy import Accuracy
-from rig.meter.ppk2 import Ppk2
+from rig.meter.ppk2.driver import Ppk2
 from rig.meter.protocol import Meter
 from rig.meter.scpi.declaration import load_declaration
 from rig.meter.scpi.keithley import Keithley

@@ -40,7 +40,8 @@ from rig.formats import (
     pcapng,
     udp_packet,
 )
-from rig.meter import MeterError, ppk2_words
+from rig.meter import MeterError
+from rig.meter.ppk2 import words as ppk2_words
 from rig.virtual.device.answers import Crash
 from rig.virtual.device.application import Application
 from rig.virtual.device.device import Credentials, Device

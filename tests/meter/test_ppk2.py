@@ -29,7 +29,7 @@ from rig.meter import (
     measure_floor,
     open_meter,
 )
-from rig.meter.ppk2 import Ppk2
+from rig.meter.ppk2.driver import Ppk2
 from rig.virtual.meter.bench import VirtualMeter
 from tests.meter.conftest import SupplyPlayer
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rig.meter import MeterError
-from rig.meter.ppk2_acquisition import Finder
-from rig.meter.ppk2_stream import SETTLING, Lost, Stream
-from rig.meter.ppk2_words import (
+from rig.meter.ppk2.acquisition import Finder
+from rig.meter.ppk2.stream import SETTLING, Lost, Stream
+from rig.meter.ppk2.words import (
     ADC_FULL_SCALE,
     Calibration,
     Framer,

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rig.virtual.meter.command_set import Wait
 from rig.virtual.meter.specification import Channel, Specimen
 from rig.virtual.meter.truevolt.commands import Commands
 from rig.virtual.meter.truevolt.instrument import Instrument
+from tests.virtual_meter.conftest import Desk as DeskOfAnInstrument
 
 SPECIFICATION = Path("rig/virtual/meter/accuracy-34465a-virtual.yaml")
 QUIET = Specimen(
@@ -30,39 +30,20 @@ SAMPLING = "CONF:CURR:DC 1;:CURR:DC:ZERO:AUTO OFF;:CURR:DC:APER 20e-6;:SAMP:SOUR
 MS = 1_000_000
 
 
-class Desk:
+class Desk(DeskOfAnInstrument):
     """An instrument without errors, its commands, and a clock in nanoseconds."""
 
     def __init__(self) -> None:
-        self.t_ns = 1_000_000 * MS
-        self.instrument = Instrument(QUIET, np.random.default_rng(1), "TEST", 3.3, lambda: self.t_ns)
+        super().__init__()
+        self.instrument = Instrument(QUIET, np.random.default_rng(1), "TEST", 3.3, self.now_ns)
         self.commands = Commands(self.instrument)
-
-    def send(self, message: str) -> str:
-        """Execute *message*; what waits is waited for by moving the clock."""
-        answers = []
-        for unit in self.commands.units(message):
-            answer = self.commands.execute(unit)
-            if isinstance(answer, Wait):
-                while not answer.ready():
-                    self.t_ns += 10 * MS
-                answer = self.commands.finish(answer)
-            if answer is not None:
-                answers.append(answer.decode("latin-1"))
-        return ";".join(answers)
 
     def readings(self, count: int = 2_000_000) -> np.ndarray:
         text = self.send(f"R? {count}").encode("latin-1")
         return np.frombuffer(text[2 + int(text[1:2]) :], ">f8")
 
-    def current(self, after_ms: float, amps: float) -> None:
-        self.instrument.timeline.set_current(self.t_ns + round(after_ms * MS), amps)
-
     def trigger_line(self, after_ms: float, level: int) -> None:
         self.instrument.timeline.set_level(self.t_ns + round(after_ms * MS), level)
-
-    def wait(self, ms: float) -> None:
-        self.t_ns += round(ms * MS)
 
 
 @pytest.fixture

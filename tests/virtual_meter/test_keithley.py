@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rig.virtual.meter.command_set import Wait
 from rig.virtual.meter.keithley.buffers import ReadingBuffer
 from rig.virtual.meter.keithley.commands import Commands
 from rig.virtual.meter.keithley.instrument import Instrument
 from rig.virtual.meter.specification import Channel, Specimen
+from tests.virtual_meter.conftest import Desk as DeskOfAnInstrument
 
 RANGES_A = (10e-6, 100e-6, 1e-3, 10e-3, 100e-3, 1.0, 3.0, 10.0)
 QUIET = Specimen(
@@ -28,26 +28,13 @@ DIGITIZING = (
 )
 
 
-class Desk:
+class Desk(DeskOfAnInstrument):
     """An instrument without errors, its commands, and a clock in nanoseconds."""
 
     def __init__(self) -> None:
-        self.t_ns = 1_000_000 * MS
-        self.instrument = Instrument(QUIET, np.random.default_rng(1), "TEST", 3.3, lambda: self.t_ns)
+        super().__init__()
+        self.instrument = Instrument(QUIET, np.random.default_rng(1), "TEST", 3.3, self.now_ns)
         self.commands = Commands(self.instrument, "DMM6500", "SCPI")
-
-    def send(self, message: str) -> str:
-        """Execute *message*; what waits is waited for by moving the clock."""
-        answers = []
-        for unit in self.commands.units(message):
-            answer = self.commands.execute(unit)
-            if isinstance(answer, Wait):
-                while not answer.ready():
-                    self.t_ns += 10 * MS
-                answer = self.commands.finish(answer)
-            if answer is not None:
-                answers.append(answer.decode("latin-1"))
-        return ";".join(answers)
 
     def values(self, query: str, kind: str = "<f8") -> Any:
         payload = self.send(query).encode("latin-1")
@@ -60,15 +47,6 @@ class Desk:
             return self.values(f':TRAC:DATA? {start},{end},"{name}",READ')
         whole = self.values(f':TRAC:DATA? 1,{self.send(f":TRAC:ACT? {chr(34)}{name}{chr(34)}")},"{name}",READ')
         return np.concatenate((whole[start - 1 :], whole[:end]))
-
-    def current(self, after_ms: float, amps: float) -> None:
-        self.instrument.timeline.set_current(self.t_ns + round(after_ms * MS), amps)
-
-    def line(self, after_ms: float, level: int) -> None:
-        self.instrument.timeline.set_level(self.t_ns + round(after_ms * MS), level)
-
-    def wait(self, ms: float) -> None:
-        self.t_ns += round(ms * MS)
 
     def errors(self) -> list[int]:
         found = []

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rig.virtual.meter.command_set import Wait
 from rig.virtual.meter.n6705.commands import Commands
 from rig.virtual.meter.n6705.instrument import Instrument
 from rig.virtual.meter.specification import Channel, Specimen, VoltageChannel, draw_specimen
+from tests.virtual_meter.conftest import Desk as DeskOfAnInstrument
 
 #: Without errors, but with an offset that tells the ranges apart: a thousandth of each.
 QUIET = Specimen(
@@ -23,32 +23,13 @@ POWER = "VOLT 3.3,(@1);:CURR:LIM 1,(@1);:OUTP ON,(@1)"
 BOTH = ":SENS:FUNC:CURR ON,(@1);:SENS:FUNC:VOLT ON,(@1);:FORM REAL"
 
 
-class Desk:
+class Desk(DeskOfAnInstrument):
     """An instrument, its commands, and a clock in nanoseconds."""
 
     def __init__(self, specimen: Specimen = QUIET) -> None:
-        self.t_ns = 1_000_000 * MS
-        self.instrument = Instrument(specimen, np.random.default_rng(1), "TEST", now_ns=lambda: self.t_ns)
+        super().__init__()
+        self.instrument = Instrument(specimen, np.random.default_rng(1), "TEST", now_ns=self.now_ns)
         self.commands = Commands(self.instrument)
-
-    def send(self, message: str) -> str:
-        """Execute *message*; what waits is waited for by moving the clock."""
-        answers = []
-        for unit in self.commands.units(message):
-            answer = self.commands.execute(unit)
-            if isinstance(answer, Wait):
-                while not answer.ready():
-                    self.t_ns += 10 * MS
-                answer = self.commands.finish(answer)
-            if answer is not None:
-                answers.append(answer.decode("latin-1"))
-        return ";".join(answers)
-
-    def pass_ms(self, ms: float) -> None:
-        """Let time pass, with the clockwork running."""
-        for _ in range(round(ms / 10)):
-            self.t_ns += 10 * MS
-            self.instrument.advance()
 
     def floats(self, query: str, kind: str = ">f4") -> NDArray[np.float32]:
         """Return what a definite-length block in the answer holds."""
@@ -56,12 +37,6 @@ class Desk:
         digits = int(text[1:2])
         assert int(text[2 : 2 + digits]) == len(text) - 2 - digits
         return np.frombuffer(text[2 + digits :], kind)
-
-    def current(self, after_ms: float, amps: float) -> None:
-        self.instrument.timeline.set_current(self.t_ns + round(after_ms * MS), amps)
-
-    def line(self, after_ms: float, level: int) -> None:
-        self.instrument.timeline.set_level(self.t_ns + round(after_ms * MS), level)
 
 
 @pytest.fixture

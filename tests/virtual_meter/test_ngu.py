@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from rig.virtual.meter.ngu.commands import Commands
 from rig.virtual.meter.ngu.instrument import NGM202, NGU201, Instrument, Model
 from rig.virtual.meter.specification import Channel, Specimen, VoltageChannel
+from tests.virtual_meter.conftest import Desk as DeskOfAnInstrument
 
 RANGES_A = (10e-6, 100e-6, 1e-3, 10e-3, 0.1, 10.0)
 #: Without errors, but with an offset that tells the ranges apart: a thousandth of each.
@@ -23,12 +24,12 @@ AVAILABLE = (
 )
 
 
-class Desk:
+class Desk(DeskOfAnInstrument):
     """An instrument that is on, its commands, and a clock in nanoseconds."""
 
     def __init__(self, model: Model = NGU201, lost_slots: frozenset[int] = frozenset()) -> None:
-        self.t_ns = 1_000_000 * MS
-        self.instrument = Instrument(model, QUIET, np.random.default_rng(1), "TEST", lost_slots, lambda: self.t_ns)
+        super().__init__()
+        self.instrument = Instrument(model, QUIET, np.random.default_rng(1), "TEST", lost_slots, self.now_ns)
         self.commands = Commands(self.instrument)
 
     def on(self) -> "Desk":
@@ -36,23 +37,10 @@ class Desk:
         assert self.send("SYST:ERR?") == '+0,"No error"'
         return self
 
-    def send(self, message: str) -> str:
-        answers = [self.commands.execute(unit) for unit in self.commands.units(message)]
-        return ";".join(answer.decode("latin-1") for answer in answers if isinstance(answer, bytes))
-
-    def pass_ms(self, ms: float) -> None:
-        """Let time pass, with the clockwork running."""
-        for _ in range(round(ms / 10)):
-            self.t_ns += 10 * MS
-            self.instrument.advance()
-
     def fetch(self) -> NDArray[np.float32]:
         """Return the slot that is there: voltage and current, shape (n, 2)."""
         text = self.send("FLOG:DATA?").encode("latin-1")
         return np.frombuffer(text[2 + int(text[1:2]) :], "<f4").reshape(-1, 2)
-
-    def current(self, after_ms: float, amps: float) -> None:
-        self.instrument.timeline.set_current(self.t_ns + round(after_ms * MS), amps)
 
 
 def test_the_output_needs_both_its_switches() -> None:

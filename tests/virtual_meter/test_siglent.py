@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from rig.virtual.meter.command_set import Wait
 from rig.virtual.meter.siglent import FUNCTION_CHANGE_NS, MEMORY_READINGS, Commands, Instrument
 from rig.virtual.meter.specification import Channel, Specimen
+from tests.virtual_meter.conftest import Desk as DeskOfAnInstrument
 
 QUIET = Specimen(
     channels=tuple(
@@ -19,32 +19,13 @@ MS = 1_000_000
 NO_ERROR = '+0,"No error"'
 
 
-class Desk:
+class Desk(DeskOfAnInstrument):
     """An instrument without errors, its commands, and a clock in nanoseconds."""
 
     def __init__(self) -> None:
-        self.t_ns = 1_000_000 * MS
-        self.instrument = Instrument(QUIET, np.random.default_rng(1), "TEST", 3.3, lambda: self.t_ns)
+        super().__init__()
+        self.instrument = Instrument(QUIET, np.random.default_rng(1), "TEST", 3.3, self.now_ns)
         self.commands = Commands(self.instrument)
-
-    def send(self, message: str) -> str:
-        """Execute *message*; what waits is waited for by moving the clock."""
-        answers = []
-        for unit in self.commands.units(message):
-            answer = self.commands.execute(unit)
-            if isinstance(answer, Wait):
-                while not answer.ready():
-                    self.t_ns += 10 * MS
-                answer = self.commands.finish(answer)
-            if answer is not None:
-                answers.append(answer.decode("ascii"))
-        return ";".join(answers)
-
-    def current(self, after_ms: float, amps: float) -> None:
-        self.instrument.timeline.set_current(self.t_ns + round(after_ms * MS), amps)
-
-    def wait(self, ms: float) -> None:
-        self.t_ns += round(ms * MS)
 
 
 @pytest.fixture

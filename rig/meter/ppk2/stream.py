@@ -4,7 +4,7 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
-from rig.meter.ppk2_words import COUNTER_MODULUS, INTERVAL_S, Framer, Words
+from rig.meter.ppk2.words import COUNTER_MODULUS, INTERVAL_S, Framer, Words
 
 #: Samples at the start that are never used: bytes from before may come first, and nothing tells them from new ones.
 SETTLING = 10_000

@@ -10,9 +10,9 @@ from rig.clock import now_s
 from rig.energy.recording import Change
 from rig.meter.acquisition import Block, CapturePlan, Conclusion, Drained
 from rig.meter.capture import OVERLOAD_READING
-from rig.meter.ppk2_port import Ppk2Port
-from rig.meter.ppk2_stream import SETTLING, STALE, Lost, Stream
-from rig.meter.ppk2_words import (
+from rig.meter.ppk2.port import Ppk2Port
+from rig.meter.ppk2.stream import SETTLING, STALE, Lost, Stream
+from rig.meter.ppk2.words import (
     ADC_FULL_SCALE,
     INTERVAL_S,
     LOGIC_SHIFT,

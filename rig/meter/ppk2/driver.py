@@ -21,9 +21,9 @@ from rig.energy import RangeAccuracy, Waveform
 from rig.meter.accuracy import Accuracy
 from rig.meter.acquisition import CapturePlan
 from rig.meter.capture import MeterCapture
-from rig.meter.ppk2_acquisition import MAX_A, Ppk2Acquisition
-from rig.meter.ppk2_port import AMPERE, MODE, REGULATOR, RUNNING, SOURCE, Ppk2Port
-from rig.meter.ppk2_words import ADC_FULL_SCALE, INTERVAL_S, UNCERTAIN_SAMPLES, Metadata, parse_metadata
+from rig.meter.ppk2.acquisition import MAX_A, Ppk2Acquisition
+from rig.meter.ppk2.port import AMPERE, MODE, REGULATOR, RUNNING, SOURCE, Ppk2Port
+from rig.meter.ppk2.words import ADC_FULL_SCALE, INTERVAL_S, UNCERTAIN_SAMPLES, Metadata, parse_metadata
 from rig.meter.protocol import Capabilities, Identity, MeterError, Settings, Trigger, Zero
 from rig.meter.scpi.meter import Output
 
