@@ -23,8 +23,8 @@ from rig.testplans.energy.windows import CONSOLE_LATENCY_S, ROOT_3, UNKNOWN, WAK
 pytestmark = pytest.mark.usefixtures("router", "meter")
 
 RESET = r"rst:0x[0-9a-f]+ \("
-BOOTS = 3
-BOOT_S = 2.5
+BOOTS = 4
+BOOT_S = 3.0
 FINE_S = 200e-6
 CYCLES = 3
 CYCLE_SLEEP_S = 4.0

@@ -57,7 +57,11 @@ def test_figures_beyond_their_limits_fail(rig: Any, verdicts: Any, tmp_path: Pat
     (tmp_path / "limits.yaml").write_text(yaml.safe_dump(limits))
     run = rig("demo", "--json", "--limits", tmp_path / "limits.yaml", "-k", "test_energy_of or first_answer")
     assert run.returncode == 1, run.stderr
-    assert verdicts(run) == {"ENE-01": "pass", "ENE-03": "fail", "ENE-05": "fail", "ENE-06": "fail"}
+    assert verdicts(run) == {
+        **dict.fromkeys(("ENE-03", "ENE-05", "ENE-06"), "fail"),
+        "ENE-01": "pass",
+        "ENE-19": "not-run",  # judged after ENE-06, in the same recording
+    }
 
 
 def test_a_bad_end_is_answered_by_a_reset_and_a_lost_router_is_the_benchs_fault(tmp_path: Path) -> None:
