@@ -121,6 +121,9 @@ class MeterCapture:
                     self._file.describe(self._header(self._conclusion))
         except BenchError as error:
             self._failure = error
+        except Exception as error:
+            # Whatever ends this thread, nobody may take what it has left for a whole capture.
+            self._failure = MeterError(f"{self._where}: the capture broke off: {error!r}")
 
     def _drain(self) -> bool:
         """Write what arrives until nothing follows; False when the block was left before."""
