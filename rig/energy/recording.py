@@ -190,7 +190,10 @@ def load_header(path: Path) -> Header:
         for name in ("ranges_a", "invalid", "errors"):
             facts[name] = tuple(facts[name])
         return Header(**facts)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except OSError as error:
+        beside = header_of(path).name
+        raise BenchError(f"{path}: is not a recorded waveform: {beside} beside it: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BenchError(f"{path}: is not a recorded waveform: {error}") from error
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rig.energy import Supply, charge, energy, load_recording, mean_current, mean_of_readings
+from rig.errors import BenchError
 from rig.meter import Accuracy, CaptureInvalid, MeterError, Trigger, open_meter
 from rig.meter.drivers import Driver
 from rig.meter.scpi.meter import Output
@@ -235,6 +236,21 @@ class TestNgm202:
         assert result.expanded_uncertainty is not None
         truth_j = 0.3 * (3.3 * 0.02 - LEADS_OHM * 0.02**2)
         assert result.value == pytest.approx(truth_j, abs=result.expanded_uncertainty)
+
+
+def test_an_instrument_that_dies_in_a_capture_is_one_clear_error(
+    virtual: Any, accuracy: Accuracy, tmp_path: Path
+) -> None:
+    meter = open_meter("rohde-schwarz-ngu201", virtual.visa, accuracy)
+
+    def capture_until_it_dies() -> None:
+        with meter, meter.capture(**wanted(tmp_path, duration_s=None)) as capture:
+            virtual.process.kill()
+            capture.result(timeout_s=20)
+
+    with pytest.raises(BenchError, match=r"meter TCPIP::127\.0\.0\.1::.*: (no proper answer|does not answer)"):
+        capture_until_it_dies()
+    assert len(load_recording(tmp_path / "x.f32")) >= 12_500
 
 
 @pytest.mark.soak

@@ -1,9 +1,9 @@
 """What is odd about Rohde & Schwarz's NGU and NGM: FastLog.
 
 Every 250 ms a slot of voltage and current pairs is published and takes the place of the one before, fetched or not
-(Rohde-Schwarz/Examples, RSInstrument_NGM200_FastLog.py). Nothing in the data says that one was missed: whether one can
-have been is told by the times at which the rig looked. When sampling began is not told either: some time after the
-command, and not later than the first slot's arrival allows.
+(Rohde-Schwarz/Examples, RSInstrument_NGM200_FastLog.py). So slots are fetched by a thread that does nothing else.
+Nothing in the data says that one was missed: whether one can have been is told by the times at which the rig looked.
+When sampling began is not told either: some time after the command, and not later than the first slot's arrival allows.
 
 Sample rates have names (S500K); what came between two rates is taken at the faster one. Values at the slower rates are
 taken to be means over the sample interval.
@@ -16,7 +16,9 @@ instrument stays on a wider range (NGM) it is judged by the widest throughout. O
 
 import math
 import re
+import threading
 import time
+from collections import deque
 
 import numpy as np
 
@@ -31,6 +33,10 @@ RATES = {100: "S100", 1_000: "S001K", 10_000: "S010K", 50_000: "S050K", 250_000:
 SLOT_S = 0.25
 #: FastLog data is available: bit of STATus:OPERation:INSTrument:ISUMmary<channel>.
 AVAILABLE = 1 << 12
+#: How often the rig looks for a slot.
+LOOK_S = 0.02
+#: Slots that may wait to be written, 40 MB at the full rate: a disk may take ten seconds.
+MOST_WAITING = 40
 #: The first slot is there after its time and at most this.
 START_UP_S = 3.0
 #: Up to this interval the amplitude of a mean tells the range.
@@ -79,7 +85,7 @@ def rate_hz(name: str) -> int:
 class FastLogAcquisition:
     """FastLog over SCPI; see ``rig.meter.acquisition.Acquisition``."""
 
-    poll_s = 0.02
+    poll_s = 0.05
 
     def __init__(self, meter: Ngu, plan: CapturePlan) -> None:
         self._meter = meter
@@ -88,9 +94,11 @@ class FastLogAcquisition:
         settles_s = meter.declaration.ranging_settles_s or 0.0
         self._ranger = WidestPossible(plan.ranges_a, math.ceil(settles_s / plan.interval_s), top_first=True)
         self._slots = SlotCount(SLOT_S)
-        self._first: Block | None = None
+        self._reader = threading.Thread(target=self._read, name="fastlog", daemon=True)
+        self._stop = threading.Event()
+        self._waiting: deque[Block] = deque()
+        self._failure: MeterError | None = None
         self._received = 0
-        self._ended = False
 
     def start(self) -> tuple[float, float]:
         """Start FastLog and wait for its first slot; see ``rig.meter.acquisition.Acquisition.start``."""
@@ -102,23 +110,25 @@ class FastLogAcquisition:
         refused = self._session.drain_errors("starting")
         if refused:
             raise MeterError(f"{self._meter.where}: refused the capture: {'; '.join(refused)}")
-        while self._first is None:
+        while (first := self._look()) is None:
             if now_s() > before_s + SLOT_S + START_UP_S:
                 raise MeterError(f"{self._meter.where}: FastLog runs and gives nothing: is its option installed?")
-            time.sleep(self.poll_s)
-            self._first = self._look()
-        return before_s, now_s() - len(self._first.current_a) * self._plan.interval_s
+            time.sleep(LOOK_S)
+        latest_s = now_s() - len(first.current_a) * self._plan.interval_s
+        self._waiting.append(first)
+        self._reader.start()
+        return before_s, latest_s
 
     def drain(self) -> Drained:
+        ended = self._stop.is_set()
         blocks = []
-        if self._first is not None:
-            blocks.append(self._cut(self._first))
-            self._first = None
-        if not self._ended and not self._complete and (block := self._look()) is not None:
-            blocks.append(self._cut(block))
-        if self._complete and not self._ended:
+        while self._waiting and not self._complete:
+            blocks.append(self._cut(self._waiting.popleft()))
+        if self._failure is not None and not blocks:
+            raise self._failure
+        if self._complete and not ended:
             self.abort()
-        return Drained(blocks, finished=self._ended)
+        return Drained(blocks, finished=ended or self._complete)
 
     def conclude(self, received: int) -> Conclusion:
         reasons = self._status()
@@ -129,8 +139,19 @@ class FastLogAcquisition:
 
     def abort(self) -> None:
         """Stop FastLog; the slot that is being filled is not recorded."""
-        self._ended = True
+        self._stop.set()
+        if self._reader.is_alive():
+            self._reader.join()
         self._session.command("aborting", *self._meter.declaration.commands.abort)
+
+    def _read(self) -> None:
+        """Fetch every slot in time, whatever the writing of those before is waiting for."""
+        try:
+            while not self._stop.wait(LOOK_S):
+                if len(self._waiting) < MOST_WAITING and (block := self._look()) is not None:
+                    self._waiting.append(block)
+        except MeterError as error:
+            self._failure = error
 
     @property
     def _complete(self) -> bool:
