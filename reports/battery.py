@@ -54,7 +54,9 @@ class Row:
 
 
 def battery_table(run: Run) -> list[Row]:
-    """Return one row a usage profile of the run."""
+    """Return one row a usage profile of the run, none where the run has no figures at all."""
+    if not measured_figures(run):
+        return []
     return [_row(usage, *_projected(usage, run)) for usage in run.usages]
 
 

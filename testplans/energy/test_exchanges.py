@@ -12,8 +12,8 @@ from rig.clock import now_s
 from rig.coap import Session
 from rig.coap.probe import Observation, Prober, ProbeSession, request
 from rig.dtls import coap as messages
-from rig.dtls.client import NotVerified, Refused, Silence, Timers
-from rig.dtls.connection import EXTENSIONS
+from rig.dtls.client import Client, NotVerified, Refused, Silence, Timers
+from rig.dtls.connection import EXTENSIONS, ResumableSession
 from rig.dtls.conversation import Script, Wait
 from rig.dtls.extensions import SessionTicket, pairs
 from rig.dtls.suites import SUITES
@@ -59,6 +59,19 @@ def test_energy_of_a_handshake_with_a_wrong_key(
     board.hard_reset()
     board.wait_network()
     _judge(measure, "ENE-01", found, "the right identity; the client does not repeat its last flight")
+
+
+@pytest.mark.requirement("ENE-01")
+@pytest.mark.usefixtures("quiet_board")
+def test_energy_of_a_session_and_its_first_request(
+    exchanges: Exchanges, probe: Prober, dut: Declaration, measure: Measure
+) -> None:
+    kept = {"session_energy": None} | {
+        f"session_energy_by_{means.replace('-', '_')}": _left_by(probe, means) for means in dut.dtls.resumption
+    }
+    found = [_of_a_session(exchanges, probe, name, session) for name, session in kept.items()]
+    for result in found:
+        _judge(measure, "ENE-01", result, f"handshake and GET {probe.life} of the raw client")
 
 
 @pytest.mark.requirement("ENE-13")
@@ -198,8 +211,24 @@ def _with_wrong_key(probe: Prober) -> Iterator[None]:
         raise DeviceError("a handshake with a wrong key was completed: there is no refusal to measure")
 
 
-def _resuming(probe: Prober, means: str) -> Callable[[], AbstractContextManager[None]]:
-    """Return what takes up the session that is left by a full handshake made now."""
+@contextmanager
+def _asking(probe: Prober, client: Client) -> Iterator[None]:
+    with probe.session(client) as session:
+        answer = session.get(probe.life).code_text
+        if answer != "2.05":
+            raise DeviceError(f"GET {probe.life} was answered {answer}: there is no session to measure")
+        yield
+
+
+def _of_a_session(exchanges: Exchanges, probe: Prober, name: str, kept: ResumableSession | None) -> Result:
+    what = "session taken up again" if kept else "session with a full handshake"
+    return exchanges.repeated(
+        name, what, lambda: _asking(probe, probe.client(resume=kept)), mark=HANDSHAKE, repeats=REPEATS
+    )
+
+
+def _left_by(probe: Prober, means: str) -> ResumableSession:
+    """Return what is kept of a full handshake made now, by which its session can be taken up."""
     offer = EXTENSIONS + pairs(SessionTicket()) if means == "ticket" else EXTENSIONS
     first = probe.client(hello_extensions=offer)
     with probe.session(first):
@@ -207,6 +236,12 @@ def _resuming(probe: Prober, means: str) -> Callable[[], AbstractContextManager[
     kept = first.session
     if not (kept.ticket if means == "ticket" else kept.session_id):
         raise DeviceError(f"no {means} was handed out, though resumption by it is declared")
+    return kept
+
+
+def _resuming(probe: Prober, means: str) -> Callable[[], AbstractContextManager[None]]:
+    """Return what takes up the session that is left by a full handshake made now."""
+    kept = _left_by(probe, means)
 
     @contextmanager
     def resumed() -> Iterator[None]:
