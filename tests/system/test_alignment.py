@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from rig.energy import find_bursts, load_recording
 
@@ -48,7 +47,6 @@ def test_forty_requests(bench, board, coap, probe, console, meter, router, measu
 """
 
 
-@pytest.mark.soak
 def test_packets_and_the_trigger_wire_agree_with_each_other_and_with_the_truth(
     flashed_board: dict[str, Any], tmp_path: Path
 ) -> None:
