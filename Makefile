@@ -33,10 +33,11 @@ lint: setup-test
 	$(call timed,ruff format,$(bin)/ruff format --check)
 	$(call timed,mypy,$(bin)/mypy)
 
-# pytest comes last, so that its summary ends the output.
+# pytest comes last, so that its summary ends the output. Files are taken in their order: by the number of their tests,
+# those with a few long ones would come last, and one worker would end alone.
 test: lint
 	$(call timed,faulty devices,$(bin)/rig faults --run --own -j 12)
-	@echo pytest; $(pytest) -m 'not soak' -n $(JOBS) --dist loadfile tests
+	@echo pytest; $(pytest) -m 'not soak' -n $(JOBS) --dist loadfile --no-loadscope-reorder tests
 
 soak: setup-test
 	@$(bin)/rig faults --run -j 8

@@ -110,7 +110,23 @@ def test_a_board_that_hangs_is_brought_back_and_each_step_is_in_record_and_repor
 
 def test_a_device_that_stays_deaf_after_a_reset_gets_a_power_cycle(hung_board: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    settings = Settings(run, "", hung_board, "never", None, None, LIMITS, "lab", "pytest", (), root=tmp_path, repeat=())
+    settings = Settings(
+        run_dir=run,
+        worker="",
+        bench_file=hung_board,
+        flash="never",
+        virtual_fault=None,
+        virtual_carrier=None,
+        virtual_meter=None,
+        limits=LIMITS,
+        baseline=None,
+        usage=None,
+        profile="lab",
+        plan="pytest",
+        command=(),
+        root=tmp_path,
+        repeat=(),
+    )
     session = RigSession(settings, progress=lambda _: None)
     session.start([])
     try:
