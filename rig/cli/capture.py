@@ -13,7 +13,7 @@ from rig.bench.config import MeterConfig, load_bench
 from rig.cli.commands import print_table, table_of
 from rig.energy import Waveform
 from rig.errors import ConfigError
-from rig.meter import Capture, Trigger, board_range_a
+from rig.meter import Capture, Trigger, waking_range_a
 
 #: What is left to wait for when the last sample should be there.
 SLACK_S = 15.0
@@ -29,7 +29,7 @@ def capture_current(options: argparse.Namespace) -> int:
     with (
         meter_of(config, options.bench) as meter,
         meter.capture(
-            range_a=board_range_a(meter) if options.range is None else wanted_a,
+            range_a=waking_range_a(meter) if options.range is None else wanted_a,
             interval_s=options.interval or meter.capabilities.min_interval_s,
             duration_s=options.seconds,
             path=options.out,

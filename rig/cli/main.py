@@ -109,7 +109,11 @@ def _add_capture(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--meter", metavar="NAME", help="meter of the bench file (default: the first)")
     parser.add_argument("--seconds", type=float, metavar="S", help="after the trigger (default: until Ctrl-C)")
     parser.add_argument("--before", type=float, default=0.0, metavar="S", help="seconds before the trigger as well")
-    parser.add_argument("--range", metavar="A", help="in ampere, or auto (default: one on which a board can wake)")
+    parser.add_argument(
+        "--range",
+        metavar="A",
+        help="in ampere, or auto (default: auto where the meter can, else one on which a board can wake)",
+    )
     parser.add_argument("--interval", type=float, metavar="S", help="between samples (default: the meter's shortest)")
     parser.add_argument(
         "--trigger",

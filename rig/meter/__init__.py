@@ -3,7 +3,7 @@
 from rig.meter.accuracy import Accuracy, load_accuracy
 from rig.meter.calibration import load_certificate
 from rig.meter.drivers import Driver, open_meter
-from rig.meter.floor import Floor, FloorStep, board_range_a, measure_floor
+from rig.meter.floor import Floor, FloorStep, measure_floor, waking_range_a
 from rig.meter.protocol import (
     Capabilities,
     Capture,
@@ -34,9 +34,9 @@ __all__ = [
     "Settings",
     "Trigger",
     "Zero",
-    "board_range_a",
     "load_accuracy",
     "load_certificate",
     "measure_floor",
     "open_meter",
+    "waking_range_a",
 ]

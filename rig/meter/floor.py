@@ -79,6 +79,11 @@ def board_range_a(meter: Meter) -> float | None:
     return next((range_a for range_a in ranges_a if range_a >= AWAKE_A), ranges_a[-1])
 
 
+def waking_range_a(meter: Meter) -> float | None:
+    """Return on which range to record a board that may wake; None: the meter ranges by itself, losing no sample."""
+    return None if meter.capabilities.seamless else board_range_a(meter)
+
+
 def measure_floor(meter: Meter, *, wanted: float, max_duration_s: float) -> Floor:
     """Measure the current of a sleeping board, and return to the range on which it can wake.
 
