@@ -1,6 +1,7 @@
 """JLS files, written with pyjls as the Joulescope's own program does, become recordings."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -181,10 +182,23 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert subprocess.run([sys.executable, "-c", program]).returncode == -9
 
 
-def test_a_torn_file_is_an_error_and_the_rig_lives(tmp_path: Path) -> None:
+def test_of_a_torn_file_the_beginning_is_read_or_it_is_an_error_and_the_rig_lives(tmp_path: Path) -> None:
     killed_writer(tmp_path / "x.jls", 3_000_000)
-    with pytest.raises(BenchError, match=r"x\.jls: (is torn: reading it ended the reader with signal|cannot be read)"):
-        open_jls(tmp_path / "x.jls")
+    found = read(tmp_path / "x.jls")
+    if isinstance(found, str):
+        # pyjls 0.17 ends its process on such a file; 0.19 reads what is there.
+        assert re.search(r"x\.jls: (is torn: reading it ended the reader with signal|cannot be read)", found)
+    else:
+        assert 2_000_000 < len(found) <= 3_101_000
+        assert np.array_equal(found.samples, np.full(len(found), 0.1, np.float32))
+
+
+def read(path: Path) -> Waveform | str:
+    """Return the recording, or what the rig says of the file."""
+    try:
+        return open_jls(path)
+    except BenchError as error:
+        return str(error)
 
 
 def test_of_a_small_torn_file_what_can_be_read_is_read(tmp_path: Path) -> None:
