@@ -12,14 +12,12 @@ from rig.energy.capture_clock import (
     match_bursts,
 )
 from rig.energy.change_points import Segment, segment
+from rig.energy.measurement import Contribution, Measurement, combine_repeats
 from rig.energy.phases import Mark, Phase, phases_between, phases_of
 from rig.energy.recording import Header, RecordingWriter, load_recording
 from rig.energy.regression import Difference, compare
 from rig.energy.uncertainty import (
-    Contribution,
-    Measurement,
     charge,
-    combine_repeats,
     duration,
     energy,
     mean_current,

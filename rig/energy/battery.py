@@ -15,7 +15,7 @@ from typing import Literal, Self
 
 from pydantic import Field, PositiveFloat, model_validator
 
-from rig.energy.uncertainty import Contribution, Measurement, measured
+from rig.energy.measurement import Contribution, Measurement, measured
 from rig.formats.checked_yaml import CheckedModel, load_checked
 
 DAY_S = 86_400.0
@@ -179,7 +179,7 @@ def _is_known(figure: Measurement | None) -> bool:
 
 
 def _shared_source(source: str) -> str:
-    """Return a source without its range: all ranges of a meter may have one reference (see energy.uncertainty)."""
+    """Return a source without its range: all ranges of a meter may have one reference (see rig.energy.uncertainty)."""
     return source.partition(",")[0]
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from rig.energy.measurement import Contribution, Measurement, measured
 from rig.energy.uncertainty import (
     GAIN,
     OFFSET,
@@ -16,9 +17,6 @@ from rig.energy.uncertainty import (
     TIMEBASE,
     VOLTAGE_GAIN,
     VOLTAGE_OFFSET,
-    Contribution,
-    Measurement,
-    measured,
 )
 from rig.errors import BenchError
 

@@ -1,4 +1,4 @@
-"""Measurements with their uncertainty budgets (JCGM 100, the GUM).
+"""What is measured of a waveform, with its uncertainty budget (JCGM 100, the GUM).
 
 Gain and offset errors of a range are the same for every sample of it: they are never divided by the root of the
 number of samples. Those of different ranges are independent, unless the instrument's document says that they come
@@ -7,14 +7,13 @@ become standard uncertainties by the root of three.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from rig.energy.measurement import SPREAD, Contribution, Measurement, combined, measured, spread
 from rig.energy.waveform import (
     InvalidRecording,
     RangeAccuracy,
@@ -25,18 +24,9 @@ from rig.energy.waveform import (
     WaveformError,
     Window,
 )
-from rig.errors import BenchError
 
 ROOT_3 = math.sqrt(3)
 
-#: GUM table G.2: the t-factor for 95.45 % by degrees of freedom. Between two entries the lower one holds.
-T_FACTORS = (
-    *((1, 13.97), (2, 4.53), (3, 3.31), (4, 2.87), (5, 2.65), (6, 2.52), (7, 2.43), (8, 2.37), (9, 2.32), (10, 2.28)),
-    *((11, 2.25), (12, 2.23), (13, 2.21), (14, 2.20), (15, 2.18), (16, 2.17), (17, 2.16), (18, 2.15), (19, 2.14)),
-    *((20, 2.13), (25, 2.11), (30, 2.09), (35, 2.07), (40, 2.06), (45, 2.06), (50, 2.05), (100, 2.025)),
-)
-#: Beyond this the normal distribution is used.
-MANY = 10_000
 #: The share of a window that may be lost. Up to it the worst state that was seen bounds what was missed; a recording
 #: that lost more is invalid, and its uncertainty is not made wider.
 MOST_LOST = 0.01
@@ -60,88 +50,9 @@ VOLTAGE_NOISE = "voltage noise"
 SERIES = "series resistance"
 LOST = "lost samples"
 UNSEEN = "current between the apertures"
-SPREAD = "spread of"
 ALIGNMENT = "alignment to the rig's clock"
 START_EDGE = "start edge"
 END_EDGE = "end edge"
-
-
-@dataclass(frozen=True)
-class Contribution:
-    """One line of a budget: a standard uncertainty in the unit of the result, by statistics (A) or otherwise (B).
-
-    *systematic* contributions are the same in every repeat with the same bench; the others differ from one repeat
-    to the next and show in their spread. ``degrees_of_freedom`` is infinite for type B.
-    """
-
-    source: str
-    standard_uncertainty: float
-    unit: str
-    kind: Literal["A", "B"]
-    systematic: bool = True
-    degrees_of_freedom: float = math.inf
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """A result. ``expanded_uncertainty`` and ``k`` are None where a figure of the instrument is missing.
-
-    Such a result is a number without a meaning for a verdict: whoever judges it has to say inconclusive.
-    ``reservations`` are the reasons for which no verdict may rest on the result, a missing figure among them.
-    ``ranges_a`` are the ranges that it was measured on, ``gap_share`` is the share of lost samples, ``repeats`` how
-    many single measurements it is the mean of.
-    """
-
-    name: str
-    value: float
-    unit: str
-    expanded_uncertainty: float | None
-    k: float | None
-    budget: tuple[Contribution, ...]
-    reservations: tuple[str, ...] = ()
-    ranges_a: tuple[float, ...] = ()
-    gap_share: float = 0.0
-    repeats: int = 1
-
-    def __str__(self) -> str:
-        doubt = "unknown uncertainty" if self.expanded_uncertainty is None else f"{self.expanded_uncertainty:.2g}"
-        factor = "" if self.k is None else f" (k = {self.k:.3g})"
-        return f"{self.name} = {self.value:.6g} {self.unit} +- {doubt}{factor}"
-
-    @property
-    def standard_uncertainty(self) -> float | None:
-        """Return the combined standard uncertainty, None when unknown."""
-        return None if self.expanded_uncertainty is None else _root_sum(self.budget)
-
-    @property
-    def degrees_of_freedom(self) -> float:
-        """Return the effective degrees of freedom (Welch-Satterthwaite, GUM G.4.1)."""
-        return effective_degrees_of_freedom(self.budget)
-
-
-def coverage_factor(degrees_of_freedom: float) -> float:
-    """Return k for a coverage of 95.45 % (GUM G.6.4; the degrees of freedom are truncated)."""
-    if degrees_of_freedom >= MANY:
-        return 2.0
-    return next((k for entry, k in reversed(T_FACTORS) if entry <= degrees_of_freedom), T_FACTORS[0][1])
-
-
-def effective_degrees_of_freedom(budget: Iterable[Contribution]) -> float:
-    """Return the Welch-Satterthwaite degrees of freedom of a combined uncertainty."""
-    budget = tuple(budget)
-    # Relative to the total, so that the fourth power of a microjoule does not vanish.
-    total = _root_sum(budget)
-    finite = [c for c in budget if math.isfinite(c.degrees_of_freedom) and c.standard_uncertainty > 0]
-    weight = sum((c.standard_uncertainty / total) ** 4 / c.degrees_of_freedom for c in finite)
-    return 1 / weight if weight else math.inf
-
-
-def measured(name: str, value: float, unit: str, budget: Sequence[Contribution], *, known: bool = True) -> Measurement:
-    """Combine *budget* into a measurement; *known* is False when the instrument's share is missing from it."""
-    if not known:
-        return Measurement(name, value, unit, None, None, tuple(budget))
-    k = coverage_factor(effective_degrees_of_freedom(budget))
-    return Measurement(name, value, unit, k * _root_sum(budget), k, tuple(budget))
 
 
 def charge(name: str, window: Window) -> Measurement:
@@ -212,7 +123,7 @@ def mean_of_readings(name: str, waveform: Waveform) -> Measurement:
         seen = np.array([batch.mean() for batch in np.array_split(readings, BATCHES)])
     parts = _parts(window)
     effects = [_scaled(_charge(part), _per_second(window)) for part in parts]
-    budget = [_spread(f"{SPREAD} the readings", seen, "A"), *_of_ranges(parts, effects, "A")]
+    budget = [spread(f"{SPREAD} the readings", seen, "A"), *_of_ranges(parts, effects, "A")]
     budget += _lost(statistics, 1.0, "A")
     figures = [part.figures for part in parts if part.figures is not None]
     ranges_a = tuple(waveform.ranges_a[index] for index in window.by_range)
@@ -238,36 +149,6 @@ def duration(
         Contribution(TIMEBASE, abs(end_s - start_s) * clock_ppm * 1e-6 / ROOT_3, "s", "B"),
     ]
     return measured(name, end_s - start_s, "s", budget)
-
-
-def combine_repeats(name: str, repeats: Sequence[Measurement]) -> Measurement:
-    """Return the mean of *repeats* of one quantity: their spread (type A) and what they share (type B).
-
-    Contributions that differ from one repeat to the next are in the spread already and are not counted again. One
-    repeat has no spread and is returned with its own budget.
-    """
-    if not repeats:
-        raise BenchError(f"{name}: there is nothing to combine")
-    if len({(repeat.unit, repeat.name) for repeat in repeats}) > 1:
-        raise BenchError(f"{name}: repeats of different quantities cannot be combined")
-    unit = repeats[0].unit
-    combined = Measurement(
-        name,
-        float(np.mean([repeat.value for repeat in repeats])),
-        unit,
-        None,
-        None,
-        (),
-        reservations=tuple(dict.fromkeys(one for repeat in repeats for one in repeat.reservations)),
-        ranges_a=tuple(sorted({range_a for repeat in repeats for range_a in repeat.ranges_a})),
-        gap_share=max(repeat.gap_share for repeat in repeats),
-        repeats=sum(repeat.repeats for repeat in repeats),
-    )
-    budget = list(repeats[0].budget)
-    if len(repeats) > 1:
-        spread = _spread(f"{SPREAD} {len(repeats)} repeats", np.array([repeat.value for repeat in repeats]), unit)
-        budget = [spread, *_shared(repeats)]
-    return _combined(combined, budget, known=all(repeat.expanded_uncertainty is not None for repeat in repeats))
 
 
 #: The figures of the instrument without which there is no uncertainty, by the unit of the result.
@@ -482,15 +363,9 @@ def _noise(window: Window, parts: Sequence[_Part], effects: Sequence[_Effect], u
         return []
     edges = np.linspace(window.start, window.end, BATCHES + 1).tolist()
     means = [window.waveform.statistics(a, b).mean_a for a, b in pairwise(edges)]
-    spread = _spread(f"{NOISE} (spread of {BATCHES} sub-windows)", np.array([m for m in means if m == m]), unit)
+    seen = spread(f"{NOISE} (spread of {BATCHES} sub-windows)", np.array([m for m in means if m == m]), unit)
     per_ampere = abs(sum(effect.per_ampere for effect in effects))
-    return [replace(spread, standard_uncertainty=spread.standard_uncertainty * per_ampere)]
-
-
-def _spread(source: str, values: NDArray[np.float64], unit: str) -> Contribution:
-    """Return the standard uncertainty of the mean of *values* from their own spread (GUM 4.2.3)."""
-    spread = float(values.std(ddof=1)) / math.sqrt(len(values))
-    return Contribution(source, spread, unit, "A", systematic=False, degrees_of_freedom=len(values) - 1)
+    return [replace(seen, standard_uncertainty=seen.standard_uncertainty * per_ampere)]
 
 
 def _stated(
@@ -504,12 +379,7 @@ def _stated(
         reason = next(one.not_obtained["noise"] for one in figures if "noise" in one.not_obtained)
         missing.append(f"{reason}, and fewer than {BATCHES} samples do not show it")
     reasons = dict.fromkeys([*missing, *(one.reservation for one in figures if one.reservation)])
-    return _combined(replace(plain, reservations=tuple(reasons)), budget, known=not missing)
-
-
-def _combined(plain: Measurement, budget: Sequence[Contribution], *, known: bool) -> Measurement:
-    stated = measured(plain.name, plain.value, plain.unit, budget, known=known)
-    return replace(plain, expanded_uncertainty=stated.expanded_uncertainty, k=stated.k, budget=stated.budget)
+    return combined(replace(plain, reservations=tuple(reasons)), budget, known=not missing)
 
 
 def _timebase_ppm(waveform: Waveform) -> float:
@@ -544,19 +414,3 @@ def _edges(window: Window, unit: str, value_of: Callable[[Window], float]) -> li
         Contribution(source, half_width(by_s, edges) / ROOT_3, unit, "B", systematic)
         for source, by_s, edges, systematic in moves
     ]
-
-
-def _shared(repeats: Sequence[Measurement]) -> list[Contribution]:
-    """Return the systematic contributions of the mean: fully correlated, so they average like the values do."""
-    sources = dict.fromkeys(c.source for repeat in repeats for c in repeat.budget if c.systematic)
-    shared = []
-    for source in sources:
-        lines = [c for repeat in repeats for c in repeat.budget if c.source == source and c.systematic]
-        mean = sum(c.standard_uncertainty for c in lines) / len(repeats)
-        freedom = min(c.degrees_of_freedom for c in lines)
-        shared.append(Contribution(source, mean, lines[0].unit, lines[0].kind, degrees_of_freedom=freedom))
-    return shared
-
-
-def _root_sum(budget: Iterable[Contribution]) -> float:
-    return math.hypot(*(contribution.standard_uncertainty for contribution in budget))

@@ -10,8 +10,8 @@ from rig.board import Board, Console
 from rig.clock import now_s
 from rig.coap.probe import Prober
 from rig.energy import Bounds, Contribution, Mark, Measurement, Phase, Waveform, charge, combine_repeats, energy
+from rig.energy.measurement import measured
 from rig.energy.regression import compare
-from rig.energy.uncertainty import measured
 from rig.errors import DeviceError
 from rig.evidence.declaration import Declaration
 from rig.fixtures.coaps import Coaps

@@ -10,7 +10,7 @@ import yaml
 
 from rig.energy import Contribution, Measurement
 from rig.energy.battery import DAY_S, YEAR_S, Life, UsageProfile, load_usage, project
-from rig.energy.uncertainty import coverage_factor, measured
+from rig.energy.measurement import coverage_factor, measured
 from rig.errors import ConfigError
 from rig.testplans import USAGE
 

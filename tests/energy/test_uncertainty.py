@@ -22,7 +22,7 @@ from rig.energy import (
     mean_of_readings,
     phases_between,
 )
-from rig.energy.uncertainty import coverage_factor, effective_degrees_of_freedom, measured
+from rig.energy.measurement import coverage_factor, effective_degrees_of_freedom, measured
 from rig.errors import BenchError
 
 ACCURACY = RangeAccuracy(

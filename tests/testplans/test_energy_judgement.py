@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rig.energy import Contribution, Mark, Measurement, Phase, RangeAccuracy, Waveform
-from rig.energy.uncertainty import measured
+from rig.energy.measurement import measured
 from rig.meter import Floor
 from rig.router import Capture
 from rig.testplans.energy.test_cycle import Woken, _cycle, _rise
